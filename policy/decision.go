@@ -1,0 +1,118 @@
+package policy
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+)
+
+// Input is everything that a decision depends on: no clock, no file, no network
+// is consulted beside it, so a logged Input can be decided again years later.
+type Input struct {
+	User     identity.User      `json:"user"`
+	Proof    identity.ProofKind `json:"proof"`
+	Target   string             `json:"target"`
+	Role     string             `json:"role"`
+	Object   string             `json:"object,omitempty"` // what inside the target is named: a database
+	Duration time.Duration      `json:"duration"`         // 0: as long as the rule allows
+	Reason   string             `json:"reason,omitempty"`
+	Ticket   string             `json:"ticket,omitempty"`
+	Client   netip.Addr         `json:"client"`  // the connection's address
+	Browser  netip.Addr         `json:"browser"` // the browser's at a browser sign-in, else the zero Addr
+	Time     time.Time          `json:"time"`
+	// Need is what the protocol is about to do beyond opening a session, such as
+	// an SSH subsystem; empty for the session itself.
+	Need Scope `json:"need,omitzero"`
+}
+
+// SameAddress reports that sign-in and connection came from one address. Where it
+// is false no rule admits without people, and no existing grant is used.
+func (in Input) SameAddress() bool { return !in.Browser.IsValid() || in.Browser == in.Client }
+
+// Scope is what a grant lets its sessions do inside the target. The zero Scope
+// means all that the target's role can do. A protocol refuses a Scope with parts
+// that it cannot enforce; see Scope.Parts.
+type Scope struct {
+	ReadOnly  bool     `json:"read_only,omitempty"`
+	Databases []string `json:"databases,omitempty"` // PostgreSQL: databases beside the target's own
+	Channels  []string `json:"channels,omitempty"`  // SSH: shell, exec, sftp, forward, agent, x11
+	Forward   []string `json:"forward,omitempty"`   // SSH: destinations of forwards, "host:port"
+	Methods   []string `json:"methods,omitempty"`   // HTTP
+	Paths     []string `json:"paths,omitempty"`     // HTTP: path patterns
+}
+
+// Effect is the direction of a Decision.
+type Effect string
+
+// The effects.
+const (
+	Deny  Effect = "deny"
+	Allow Effect = "allow" // at once where Stages is empty, else after the people in Stages
+)
+
+// Decision is what the policy says of one Input, and why. It is a value: it stays
+// true of its Input and Digest after the policy has changed.
+type Decision struct {
+	Effect  Effect  `json:"effect"`
+	Why     string  `json:"why"`             // one sentence for the user; never a secret
+	Hint    string  `json:"hint,omitempty"`  // what to do next
+	Field   string  `json:"field,omitempty"` // where Why is about one input that can be mended: "reason", "duration", "ticket"
+	Rule    string  `json:"rule,omitempty"`  // the rule that allowed or forbade; empty for the default deny
+	At      string  `json:"at,omitempty"`    // file:line of the rule
+	Version int     `json:"version"`         // of the bundle
+	Digest  string  `json:"digest"`          // "sha256:..." of the MANIFEST
+	Stages  []Stage `json:"stages,omitempty"`
+
+	Longest        time.Duration   `json:"longest"`  // upper bound of the grant
+	Duration       time.Duration   `json:"duration"` // what is asked for, after defaults
+	Scope          Scope           `json:"scope"`
+	RequestTimeout time.Duration   `json:"request_timeout"`    // a pending request times out after this
+	Warnings       []time.Duration `json:"warnings,omitempty"` // before the end, longest first: 5m, 1m
+	BreakGlass     bool            `json:"break_glass,omitempty"`
+}
+
+// Automatic reports that no person is asked.
+func (d Decision) Automatic() bool { return d.Effect == Allow && len(d.Stages) == 0 }
+
+// A Stage asks for Count distinct people out of From. Stages are passed in order.
+type Stage struct {
+	Count int    `json:"count"`
+	From  People `json:"from"`
+}
+
+// People names users: by group, by e-mail. Somebody is among them who matches any.
+type People struct {
+	Groups []string `json:"groups,omitempty"`
+	Emails []string `json:"emails,omitempty"`
+}
+
+// Has reports whether u is one of these people. Workloads never are.
+func (p People) Has(u identity.User) bool {
+	if u.Kind != identity.Person {
+		return false
+	}
+	for _, group := range p.Groups {
+		if u.In(group) {
+			return true
+		}
+	}
+	for _, email := range p.Emails {
+		if u.Email == email {
+			return true
+		}
+	}
+	return false
+}
+
+// Right is something that a person may do with what is not theirs.
+type Right string
+
+// The rights; a policy grants them by `right` blocks. Approving is not among
+// them: it follows from the stages of a request's own rule.
+const (
+	RightReview Right = "review" // see recordings
+	RightCut    Right = "cut"    // revoke grants, kill sessions
+	RightAudit  Right = "audit"  // see the log and everybody's requests, grants and sessions
+	RightUsers  Right = "users"  // list and disable users
+)

@@ -1,0 +1,82 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A Denied says that a rule or a person said no, why, and what to do next.
+type Denied struct {
+	Reason string // a sentence without its full stop
+	By     string // who: an e-mail, or "rule <name>"; empty where the policy has no rule
+	Next   string // what to do; may be empty
+}
+
+func (d *Denied) Error() string {
+	parts := []string{d.Reason}
+	if d.Next != "" {
+		parts = append(parts, d.Next)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// An Invalid is the user's own mistake, with a hint that says what to type.
+type Invalid struct {
+	Field string
+	Hint  string
+}
+
+func (i *Invalid) Error() string { return i.Hint }
+
+// A Held is the answer to an Ask that may not wait: the request stays open.
+type Held struct {
+	Request string // its identifier; empty before the person has signed in
+	URL     string // where the person signs in, or sees the request
+	For     string // whom it waits for: "1 of dba"
+}
+
+func (h *Held) Error() string {
+	if h.Request == "" {
+		return "nothing is opened yet; sign in and say why at " + h.URL
+	}
+	return fmt.Sprintf("request %s waits for %s at %s; connect again after the yes", h.Request, h.For, h.URL)
+}
+
+// An Ended is the cause with which a session's or a hold's context ends: why, in
+// the record's word, and the sentence that the user is told.
+type Ended struct {
+	Cause string // expired, revoked, killed, signed-out, stopping, policy, recorder, timed-out, withdrawn
+	Say   string
+	At    time.Time
+}
+
+func (e *Ended) Error() string { return e.Say }
+
+// Is makes errors.Is(err, ErrExpired) true of every Ended with the same cause.
+func (e *Ended) Is(target error) bool {
+	t, ok := target.(*Ended)
+	return ok && t.Cause == e.Cause
+}
+
+// Kinds of Ended to compare with by errors.Is; their sentences are set where they happen.
+var (
+	ErrExpired   = &Ended{Cause: "expired", Say: "your access ended"}
+	ErrRevoked   = &Ended{Cause: "revoked", Say: "your access was revoked"}
+	ErrKilled    = &Ended{Cause: "killed", Say: "this session was ended"}
+	ErrSignedOut = &Ended{Cause: "signed-out", Say: "you are signed out"}
+	ErrPolicy    = &Ended{Cause: "policy", Say: "the policy no longer allows this"}
+	ErrRecorder  = &Ended{Cause: "recorder", Say: "the session could not be recorded any more"}
+	ErrStopping  = &Ended{Cause: "stopping", Say: "the gate is stopping"}
+	ErrTimedOut  = &Ended{Cause: "timed-out", Say: "nobody answered in time"}
+	ErrWithdrawn = &Ended{Cause: "withdrawn", Say: "the request was withdrawn"}
+)
+
+// ErrNotFound is the Store's and the Gate's answer for something that is not
+// there, or not this person's to see.
+var ErrNotFound = errors.New("not found")
+
+// ErrBadToken refuses a token or certificate that proves nothing. Protocols refuse
+// with it before they say that authentication succeeded.
+var ErrBadToken = &Denied{Reason: "that token is not valid, or its grant has ended", Next: "get a new one on your grant's page, or connect without +token to sign in by browser"}

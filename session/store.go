@@ -1,0 +1,73 @@
+package session
+
+import (
+	"context"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity"
+)
+
+// Store keeps the gate's state. It is used by many goroutines at once.
+type Store interface {
+	// Update runs fn in one serializable transaction. Events that fn logs become
+	// outbox rows of the same transaction. Once it returns nil the change is on
+	// disk, and the position is the last counter logged (0: none). An error from fn
+	// or from the disk leaves nothing changed.
+	Update(ctx context.Context, fn func(Tx) error) (counter uint64, err error)
+	// View runs fn on one consistent snapshot; fn must not save or log.
+	View(ctx context.Context, fn func(Tx) error) error
+	// Outbox returns up to limit rows with counters above after, in order.
+	Outbox(ctx context.Context, after uint64, limit int) ([]audit.Pending, error)
+	// Logged forgets the outbox rows up to counter, which the log has made durable.
+	Logged(ctx context.Context, counter uint64) error
+	// Counter is the highest counter that was ever given out.
+	Counter(ctx context.Context) (uint64, error)
+}
+
+// A Tx reads and changes state inside one transaction. Each Save inserts or, where
+// the state's transition is allowed, updates; the database itself refuses others
+// with ErrTransition. Reading what is not there is ErrNotFound.
+type Tx interface {
+	Request(id string) (Request, error)
+	Requests(f Filter) ([]Request, error)
+	SaveRequest(r Request) error
+
+	Grant(id string) (Grant, error)
+	Grants(f Filter) ([]Grant, error)
+	SaveGrant(g Grant) error
+
+	Session(id string) (Record, error)
+	Sessions(f Filter) ([]Record, error)
+	SaveSession(r Record) error
+
+	SignIn(id string) (identity.SignIn, error)
+	SignIns(f Filter) ([]identity.SignIn, error)
+	SaveSignIn(s identity.SignIn) error
+
+	// Token finds a token by the SHA-256 of its secret.
+	Token(hash [32]byte) (identity.TokenRecord, error)
+	SaveToken(t identity.TokenRecord) error
+
+	// Account is what is kept of a user between sign-ins.
+	Account(userID string) (identity.Account, error)
+	Accounts() ([]identity.Account, error)
+	SaveAccount(a identity.Account) error
+
+	// Log adds an event to the outbox.
+	Log(e audit.Event) error
+}
+
+// Filter selects rows; the zero Filter selects all. Newest first.
+type Filter struct {
+	State  string // a state's word; for sessions "live" or "ended"; for sign-ins "standing" or "ended"
+	User   string // identity.User.ID
+	Target string
+	Role   string
+	Object *string
+	Grant  string
+	SignIn string
+	Before time.Time // created before
+	Since  time.Time // created at or after
+	Limit  int
+}
