@@ -31,12 +31,13 @@ const execWait = 10 * time.Second
 func Parse(from, dir string) (Source, error) {
 	kind, place, found := strings.Cut(from, ":")
 	if !found || place == "" {
-		return nil, fmt.Errorf("%q names no place; write \"env:NAME\", \"file:/path\" or \"exec:/path/to/program arguments\"", from)
+		// It is not repeated: people write the password itself here.
+		return nil, errors.New("this names no place; write \"env:NAME\", \"file:/path\" or \"exec:/path/to/program arguments\"")
 	}
 	switch kind {
 	case "env":
 		if strings.ContainsAny(place, "= \t") {
-			return nil, fmt.Errorf("%q is no name of an environment variable", place)
+			return nil, errors.New("env: asks for the name of an environment variable, such as \"env:ORDERS_PASSWORD\"")
 		}
 		return env(place), nil
 	case "file":
@@ -52,7 +53,7 @@ func Parse(from, dir string) (Source, error) {
 		}
 		return command(words), nil
 	}
-	return nil, fmt.Errorf("%q is no kind of place; write \"env:NAME\", \"file:/path\" or \"exec:/path/to/program arguments\"", kind)
+	return nil, errors.New("no place begins like this; write \"env:NAME\", \"file:/path\" or \"exec:/path/to/program arguments\"")
 }
 
 type env string

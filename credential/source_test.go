@@ -71,8 +71,8 @@ func TestPlacesThatAreRefused(t *testing.T) {
 		"":                 "names no place",
 		"hunter2":          "names no place",
 		"env:":             "names no place",
-		"env:A=B":          "no name of an environment variable",
-		"vault:x":          "no kind of place",
+		"env:A=B":          "name of an environment variable",
+		"vault:x":          "no place begins",
 		"exec:pass orders": "absolute path",
 		"exec: ":           "absolute path",
 	} {
