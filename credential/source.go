@@ -175,13 +175,21 @@ func check(path string, info fs.FileInfo) error {
 	return nil
 }
 
-// plain says a file error in words for people.
+// plain says a file error in words for people; errors.Is still knows the cause.
 func plain(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s does not exist", path)
+		return &fileError{say: path + " does not exist", err: err}
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%s cannot be read by this user (uid %d)", path, os.Geteuid())
+		return &fileError{say: fmt.Sprintf("%s cannot be read by this user (uid %d)", path, os.Geteuid()), err: err}
 	}
-	return fmt.Errorf("%s: %w", path, errors.Unwrap(err))
+	return err
 }
+
+type fileError struct {
+	say string
+	err error
+}
+
+func (e *fileError) Error() string { return e.say }
+func (e *fileError) Unwrap() error { return e.err }
