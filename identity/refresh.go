@@ -3,7 +3,6 @@ package identity
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -40,8 +39,10 @@ type Standing interface {
 
 // Issuers is the relying party, as the Refresher needs it (oidc.RelyingParty).
 type Issuers interface {
-	// Refresh reads the user again by the refresh token, which it may replace. The
-	// error is an ErrUnreachable, or else the issuer's no.
+	// Refresh reads the user again by the refresh token, which it may replace: the
+	// new one is empty where the old one goes on. The error is an ErrUnreachable, or
+	// else the issuer's no. With an ErrUnreachable there may be a new token too: the
+	// issuer replaced it before it failed.
 	Refresh(ctx context.Context, u User, refresh Token) (User, Token, error)
 	// StandsAlone reports that the issuer is declared with standing = "sign-in": it
 	// gives no refresh tokens, and a sign-in stands until its own end.
@@ -122,6 +123,11 @@ func (r *Refresher) read(ctx context.Context, s SignIn, down *sync.Map) {
 	case ctx.Err() != nil: // stopping says nothing about the user
 	case errors.Is(err, ErrUnreachable):
 		r.Logger.Warn("standing not read", "err", err, "sign_in", s.ID, "checked", s.Checked)
+		if fresh.ID != "" { // with its old Checked, and a new refresh token that must not be lost
+			if err := r.Standing.Refreshed(ctx, fresh); err != nil {
+				r.Logger.Error("new refresh token not saved", "err", err, "sign_in", s.ID)
+			}
+		}
 		r.endAtLimit(ctx, s, "the identity provider has not answered for "+StandingLimit.String())
 	default:
 		r.Logger.Info("standing refused", "err", err, "sign_in", s.ID)
@@ -142,19 +148,22 @@ func (r *Refresher) ask(ctx context.Context, s SignIn, down *sync.Map) (SignIn, 
 	wait, cancel := context.WithTimeout(ctx, refreshWait)
 	defer cancel()
 	user, next, err := r.Issuers.Refresh(wait, s.User, token)
-	if errors.Is(err, ErrUnreachable) {
-		down.Store(s.User.Issuer, true)
-	}
-	if err != nil {
-		return SignIn{}, err
-	}
-	if user.ID() != s.User.ID() {
-		return SignIn{}, fmt.Errorf("the answer is about another account")
-	}
-	s.User, s.Checked = user, checked
 	if next != "" {
 		s.Refresh = r.Sealer.Seal(next, s.ID)
 	}
+	switch {
+	case errors.Is(err, ErrUnreachable):
+		down.Store(s.User.Issuer, true)
+		if next == "" {
+			return SignIn{}, err
+		}
+		return s, err
+	case err != nil:
+		return SignIn{}, err
+	case user.ID() != s.User.ID():
+		return SignIn{}, errors.New("the answer is about another account")
+	}
+	s.User, s.Checked = user, checked
 	return s, nil
 }
 

@@ -14,7 +14,8 @@ import (
 // account still stands. It implements identity.Issuers. The token that comes back
 // replaces the old one; it is empty where the old one goes on.
 //
-// An identity.ErrUnreachable in the error says that nothing is known of the user.
+// An identity.ErrUnreachable in the error says that nothing is known of the user;
+// there may be a new token even so.
 // Every other error is the provider's no, or an answer that cannot be trusted.
 func (r *RelyingParty) Refresh(ctx context.Context, u identity.User, refresh identity.Token) (identity.User, identity.Token, error) {
 	i, err := r.person(u.Issuer)
@@ -33,18 +34,20 @@ func (r *RelyingParty) Refresh(ctx context.Context, u identity.User, refresh ide
 	if err != nil {
 		return identity.User{}, "", i.tokenFailure(err)
 	}
-	said, err := i.readAgain(ctx, m, reply, u)
-	if err != nil {
-		return identity.User{}, "", err
-	}
-	user, err := i.understood(said)
-	if err != nil {
-		return identity.User{}, "", err
-	}
 	// oauth2 gives the old token back where the answer has none.
 	next := identity.Token(reply.RefreshToken)
 	if next == refresh {
 		next = ""
+	}
+	said, err := i.readAgain(ctx, m, reply, u)
+	if err != nil {
+		// Providers that rotate have spent the old token by now: the new one goes
+		// back even if they then fail to say who it is about.
+		return identity.User{}, next, err
+	}
+	user, err := i.understood(said)
+	if err != nil {
+		return identity.User{}, next, err
 	}
 	return user, next, nil
 }

@@ -338,4 +338,3 @@ func LocalPath(path string) (string, error) {
 
 // secret is 256 random bits as letters and digits.
 func secret() string { return identity.NewID() + identity.NewID() }
-
