@@ -1,0 +1,206 @@
+package audit
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+)
+
+// Recover seals, as "crashed", the recordings that a crash left open: what the
+// kernel had taken beyond the last logged chunk is hashed and logged. It comes
+// before the first Start.
+func (r *Recordings) Recover(ctx context.Context) error {
+	marks, err := fs.ReadDir(r.dir.FS(), folderOpen)
+	if err != nil {
+		return fmt.Errorf("recover recordings: %w", err)
+	}
+	left := map[string]*trail{}
+	for _, mark := range marks {
+		if goodID(mark.Name()) {
+			left[mark.Name()] = newTrail()
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	// The log says how far each of them got.
+	err = r.log.walk(ctx, func(f Fields, body func() ([]byte, error)) error {
+		if t := left[f.Session]; t != nil && (f.Type == RecordingChunk || f.Type == RecordingSealed) {
+			text, err := body()
+			if err != nil {
+				return err
+			}
+			return t.add(f.Type, text)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("recover recordings: %w", err)
+	}
+	for session, t := range left {
+		if err := r.rescue(ctx, session, t); err != nil {
+			return fmt.Errorf("recover recording of session %s: %w", session, err)
+		}
+	}
+	return nil
+}
+
+// A trail is what the log says of one recording.
+type trail struct {
+	chunks []chunkBody
+	sealed *sealedBody
+}
+
+func newTrail() *trail { return &trail{} }
+
+// end is where the last logged chunk ends.
+func (t *trail) end() int64 {
+	if len(t.chunks) == 0 {
+		return 0
+	}
+	last := t.chunks[len(t.chunks)-1]
+	return last.Offset + last.Length
+}
+
+// add takes an entry's body. Its error says how the entry does not follow the others.
+func (t *trail) add(kind string, body []byte) error {
+	if t.sealed != nil {
+		return errors.New("an entry comes after the recording was sealed")
+	}
+	if kind == RecordingSealed {
+		var s sealedBody
+		if err := json.Unmarshal(body, &s); err != nil {
+			return errors.New("the seal cannot be read")
+		}
+		t.sealed = &s
+		if s.Chunks != len(t.chunks) || s.Size != t.end() || s.Hash != t.hash() {
+			return errors.New("the seal is over other chunks than were logged")
+		}
+		return nil
+	}
+	var c chunkBody
+	if err := json.Unmarshal(body, &c); err != nil {
+		return errors.New("a chunk's entry cannot be read")
+	}
+	if c.N != len(t.chunks) || c.Offset != t.end() || c.Length <= 0 {
+		return fmt.Errorf("chunk %d comes after %d chunks", c.N, len(t.chunks))
+	}
+	t.chunks = append(t.chunks, c)
+	return nil
+}
+
+// hash is SHA-256 over the chunks' hashes.
+func (t *trail) hash() string {
+	total := sha256.New()
+	for _, c := range t.chunks {
+		sum, err := hex.DecodeString(c.SHA256)
+		if err != nil {
+			return ""
+		}
+		total.Write(sum)
+	}
+	return hex.EncodeToString(total.Sum(nil))
+}
+
+// rescue seals one recording.
+func (r *Recordings) rescue(ctx context.Context, session string, t *trail) error {
+	marked, err := r.dir.ReadFile(folderOpen + "/" + session)
+	if err != nil {
+		return err
+	}
+	folder := string(marked)
+	text, err := r.dir.ReadFile(folder + "/" + fileMetaData)
+	if errors.Is(err, fs.ErrNotExist) && len(t.chunks) == 0 && t.sealed == nil {
+		// A power loss took all of it, within the first second.
+		return r.dir.Remove(folderOpen + "/" + session)
+	}
+	if err != nil {
+		return err
+	}
+	if t.sealed != nil {
+		return r.finish(folder, session, t.sealed.Summary)
+	}
+	rec := &Recorder{in: r, meta: Meta{Session: session}, folder: folder, digest: bodyHash(text)}
+	// The names that the entries carry; a damaged meta.json is found by its hash.
+	if err := json.Unmarshal(text, &rec.meta); err != nil || rec.meta.Session != session {
+		rec.meta = Meta{Session: session}
+	}
+	s := sealedBody{Meta: rec.digest}
+	var events []Event
+	size, c, err := r.remainder(folder, t.end())
+	if err != nil {
+		return err
+	}
+	if size < t.end() {
+		r.logger.Error("a recording is shorter than what was logged of it", "session", session, "bytes", size, "logged", t.end())
+		s.Lost = true
+	}
+	if c.Length > 0 {
+		if c.N = len(t.chunks); c.N == 0 {
+			c.Meta = rec.digest
+		}
+		if err := r.syncNames(folder); err != nil {
+			return err
+		}
+		t.chunks = append(t.chunks, c)
+		events = append(events, rec.event(RecordingChunk, c))
+	}
+	s.Summary = r.recount(ctx, folder)
+	s.Chunks, s.Size, s.Hash, s.Cause, s.Ended = len(t.chunks), t.end(), t.hash(), "crashed", r.now().UTC()
+	if _, err := r.log.record(ctx, append(events, rec.event(RecordingSealed, s))...); err != nil {
+		return err
+	}
+	return r.finish(folder, session, s.Summary)
+}
+
+// remainder makes what lies behind the byte from durable, and hashes it. The chunk
+// has no length where there is nothing.
+func (r *Recordings) remainder(folder string, from int64) (size int64, c chunkBody, err error) {
+	f, err := r.dir.OpenFile(folder+"/"+fileChunks, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, chunkBody{}, nil
+	}
+	if err != nil {
+		return 0, c, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() <= from {
+		return sizeOf(info), c, err
+	}
+	if err := f.Sync(); err != nil {
+		return 0, c, err
+	}
+	sum := sha256.New()
+	n, err := io.Copy(sum, bufio.NewReader(io.NewSectionReader(f, from, info.Size()-from)))
+	return info.Size(), chunkBody{Offset: from, Length: n, SHA256: hex.EncodeToString(sum.Sum(nil))}, err
+}
+
+func sizeOf(info fs.FileInfo) int64 {
+	if info == nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// recount counts the lines again, as far as they can be read.
+func (r *Recordings) recount(ctx context.Context, folder string) Summary {
+	var s Summary
+	for line, err := range (Recording{dir: r.dir, folder: folder}).Lines(ctx) {
+		if err != nil {
+			break
+		}
+		s.Lines++
+		if line.Track != nil {
+			line.Track.count(&s)
+		}
+	}
+	return s
+}
