@@ -12,6 +12,10 @@ gate {
 
   # What pages call this gate. Default: the URL's host.
   name = "Example gate"
+
+  # The CA file that clients verify this gate with, for the connection strings that pages
+  # show. Default: none, for a certificate that everybody's system trusts.
+  # ca = "/etc/ssl/certs/example-ca.pem"
 }
 
 # Pages and API for people. The certificate must be good for the name in gate.url.
@@ -32,6 +36,9 @@ listen "postgres" ":5432" {
   # Clients without TLS are refused. With true they are let in, are never asked for a
   # password, and all that they say can be read and changed on the way.
   plaintext = false
+
+  # What clients are told to connect to. Default: the URL's host and this port.
+  # advertise = "gate.example.com:5432"
 }
 
 # Requests, grants and sessions: one SQLite file on a local disk.
@@ -90,10 +97,10 @@ credential "orders-writer" {
 
 # Caps and patience. These are the defaults; "none" cannot be said.
 limits {
-  connections            = 10000 # open at once
-  connections_per_source = 1000  # from one address
-  held                   = 2000  # waiting for a sign-in: strangers can cause these
-  held_per_source        = 50
+  connections            = 32000 # open at once
+  connections_per_source = 8000  # from one address
+  held                   = 10000 # waiting for a sign-in: strangers can cause these
+  held_per_source        = 100
   handshake              = "20s" # a silent client keeps a connection no longer
   sign_in                = "5m"  # a link that lives longer can be sent to somebody else at leisure
   grace                  = "30s" # live sessions may finish after the gate was told to stop

@@ -23,10 +23,10 @@ import (
 
 // Defaults of the limits block.
 const (
-	defaultConnections          = 10_000
-	defaultConnectionsPerSource = 1_000
-	defaultHeld                 = 2_000
-	defaultHeldPerSource        = 50
+	defaultConnections          = 32_000
+	defaultConnectionsPerSource = 8_000
+	defaultHeld                 = 10_000
+	defaultHeldPerSource        = 100
 	defaultHandshake            = 20 * time.Second
 	defaultSignIn               = 5 * time.Minute
 	defaultGrace                = 30 * time.Second
@@ -107,6 +107,9 @@ func (v *checker) gate() {
 	if g.Node != "" && !nodeName.MatchString(g.Node) {
 		v.bad(at(g.Body, "node"), "Not a node's name", "Letters, digits, dot, dash and underscore; at most 63.")
 	}
+	if v.path(&g.CA); g.CA != "" {
+		v.readable(g.CA, g.Body, "ca")
+	}
 	if g.Name == "" && g.Base != nil {
 		g.Name = g.Base.Host
 	}
@@ -128,6 +131,12 @@ func (v *checker) listeners() {
 		host, port, err := net.SplitHostPort(l.Address)
 		if n, numErr := strconv.Atoi(port); err != nil || numErr != nil || n < 0 || n > 65535 {
 			v.bad(l.Range, "Not an address", "%q is not host:port, such as \"0.0.0.0:5432\" or \":5432\".", l.Address)
+		}
+		if _, _, err := net.SplitHostPort(l.Advertise); l.Advertise != "" && err != nil {
+			v.bad(at(l.Body, "advertise"), "Not an address", "%q is not host:port, such as \"gate.example.com:5432\".", l.Advertise)
+		}
+		if l.Advertise == "" && v.c.Gate.Base != nil {
+			l.Advertise = net.JoinHostPort(v.c.Gate.Base.Hostname(), port)
 		}
 		if seen[l.Address] && port != "0" {
 			v.bad(l.Range, "Address taken", "Another listen block binds %s already.", l.Address)
@@ -264,15 +273,20 @@ func (v *checker) pair(p *Pair) {
 	if p.Body == nil {
 		return
 	}
-	v.path(&p.Certificate)
-	if p.Certificate != "" {
-		if f, err := os.Open(p.Certificate); err != nil {
-			v.bad(at(p.Body, "certificate"), "Cannot read the certificate", "%s: %v.", p.Certificate, cause(err))
-		} else {
-			_ = f.Close()
-		}
+	if v.path(&p.Certificate); p.Certificate != "" {
+		v.readable(p.Certificate, p.Body, "certificate")
 	}
 	v.secret(&p.Key, p.Body, "key")
+}
+
+// readable checks that a file is there and can be read.
+func (v *checker) readable(path string, body hcl.Body, key string) {
+	f, err := os.Open(path)
+	if err != nil {
+		v.bad(at(body, key), "Cannot read the certificate", "%s: %v.", path, cause(err))
+		return
+	}
+	_ = f.Close() // nothing was written
 }
 
 // secret checks that a file is there and that only its owner can read it.

@@ -74,6 +74,11 @@ type Gate struct {
 	// notice that a link leads to somebody else's gate.
 	Name string `hcl:"name,optional"`
 
+	// CA is a PEM file of the CA that clients verify this gate with; it is named in the
+	// connection strings that pages show. Default: none, for a certificate that everybody's
+	// system trusts. Without it people are tempted to turn verification off.
+	CA string `hcl:"ca,optional"`
+
 	// Base is URL, parsed.
 	Base *url.URL
 
@@ -95,6 +100,11 @@ type Listener struct {
 	// phrase could be read and changed on the way. Without TLS no password or token is ever
 	// asked for. The web listener may be plaintext on loopback only, behind a TLS proxy of yours.
 	Plaintext bool `hcl:"plaintext,optional"`
+
+	// Advertise is the host:port that pages and messages tell clients to connect to.
+	// Default: the URL's host and this listener's port. It matters where a load balancer
+	// or port forwarding stands in between.
+	Advertise string `hcl:"advertise,optional"`
 
 	// OptionBlock is the protocol's own settings; docs of the protocol list them.
 	OptionBlock *OptionBlock `hcl:"options,block"`
@@ -189,16 +199,16 @@ type Credential struct {
 
 // Limits are caps and patience. Zero is not "none": it is refused.
 type Limits struct {
-	// Connections is the most that are open at once. Default 10000. Without it a flood
+	// Connections is the most that are open at once. Default 32000. Without it a flood
 	// takes the memory that live sessions need.
 	Connections int `hcl:"connections,optional"`
 
-	// ConnectionsPerSource is the most from one address. Default 1000. Without it one
+	// ConnectionsPerSource is the most from one address. Default 8000. Without it one
 	// client can take all of them.
 	ConnectionsPerSource int `hcl:"connections_per_source,optional"`
 
-	// Held is the most that wait for a sign-in at once. Default 2000; and HeldPerSource
-	// from one address, default 50. Strangers can cause these, so they are the fewest.
+	// Held is the most that wait for a sign-in at once. Default 10000; and HeldPerSource
+	// from one address, default 100. Strangers can cause these before anybody is known.
 	Held          int `hcl:"held,optional"`
 	HeldPerSource int `hcl:"held_per_source,optional"`
 

@@ -85,7 +85,7 @@ func TestExampleLoads(t *testing.T) {
 	if len(c.Listeners) != 2 || c.Listeners[1].Protocol != "postgres" || c.Listeners[1].Address != ":5432" || c.Listeners[1].Plaintext {
 		t.Errorf("listeners are %+v", c.Listeners)
 	}
-	if c.Limits.SignInTime != 5*time.Minute || c.Limits.Held != 2000 || c.Limits.GraceTime != 30*time.Second {
+	if c.Limits.SignInTime != 5*time.Minute || c.Limits.Held != 10000 || c.Limits.GraceTime != 30*time.Second {
 		t.Errorf("limits are %+v", c.Limits)
 	}
 	secret, err := c.Set.Read(t.Context(), "orders-reader")
@@ -154,7 +154,9 @@ func TestWhatIsRefused(t *testing.T) {
 		{"origin", `origin = "gate.example.com"`, `origin = "a b"`, "Not an origin"},
 		{"credential", `"exec:/usr/bin/pass show orders-writer"`, `"exec:pass show orders-writer"`, "absolute path"},
 		{"credential twice", `"orders-writer" {`, `"orders-reader" {`, "Named twice"},
-		{"limit", `held_per_source        = 50`, `held_per_source = 0`, "Below one"},
+		{"limit", `held_per_source        = 100`, `held_per_source = 0`, "Below one"},
+		{"advertise", `# advertise = "gate.example.com:5432"`, `advertise = "gate"`, "is not host:port"},
+		{"ca", `# ca = "/etc/ssl/certs/example-ca.pem"`, `ca = "nowhere.pem"`, "Cannot read the certificate"},
 		{"variable", `node = "gate-1"`, `node = host`, "Variables not allowed"},
 		{"unknown block", `store {`, `stoer {`, `Did you mean "store"?`},
 		{"block twice", `store {`, "store {\n path = \"/tmp/x\"\n}\nstore {", "Duplicate store block"},

@@ -15,7 +15,9 @@ var proxyText string
 // A Draft is what `sallyport init` and the demo fill into a first proxy.hcl.
 type Draft struct {
 	URL, Node, Name            string
+	CA                         string // may be empty
 	Web, Postgres              string // addresses to bind
+	Advertise                  string // of postgres; may be empty
 	Certificate, Key           string
 	Store, Audit, Recordings   string
 	Origin, Mirror             string
