@@ -1,7 +1,10 @@
 package policy
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
@@ -21,6 +24,9 @@ type Input struct {
 	Client   netip.Addr         `json:"client"`  // the connection's address
 	Browser  netip.Addr         `json:"browser"` // the browser's at a browser sign-in, else the zero Addr
 	Time     time.Time          `json:"time"`
+	// BreakGlass asks for the break-glass rules, and for no others: nobody breaks the
+	// glass by accident.
+	BreakGlass bool `json:"break_glass,omitempty"`
 	// Need is what the protocol is about to do beyond opening a session, such as
 	// an SSH subsystem; empty for the session itself.
 	Need Scope `json:"need,omitzero"`
@@ -67,9 +73,15 @@ type Decision struct {
 	Longest        time.Duration   `json:"longest"`  // upper bound of the grant
 	Duration       time.Duration   `json:"duration"` // what is asked for, after defaults
 	Scope          Scope           `json:"scope"`
-	RequestTimeout time.Duration   `json:"request_timeout"`    // a pending request times out after this
-	Warnings       []time.Duration `json:"warnings,omitempty"` // before the end, longest first: 5m, 1m
+	RequestTimeout time.Duration   `json:"request_timeout"`      // a pending request times out after this
+	Warnings       []time.Duration `json:"warnings,omitempty"`   // before the end, longest first: 5m, 1m
+	Extensions     int             `json:"extensions,omitempty"` // how often the grant may be lengthened
 	BreakGlass     bool            `json:"break_glass,omitempty"`
+	Review         People          `json:"review,omitzero"` // of a break-glass grant: who looks at it afterwards
+	ReviewWithin   time.Duration   `json:"review_within,omitempty"`
+	// Errors are conditions that could not be evaluated: each is a policy.error entry.
+	// Such a rule did not apply, such a forbid did.
+	Errors []string `json:"errors,omitempty"`
 }
 
 // Automatic reports that no person is asked.
@@ -88,21 +100,90 @@ type People struct {
 }
 
 // Has reports whether u is one of these people. Workloads never are.
-func (p People) Has(u identity.User) bool {
-	if u.Kind != identity.Person {
-		return false
-	}
+func (p People) Has(u identity.User) bool { return u.Kind == identity.Person && p.names(u) }
+
+func (p People) names(u identity.User) bool {
 	for _, group := range p.Groups {
 		if u.In(group) {
 			return true
 		}
 	}
-	for _, email := range p.Emails {
-		if u.Email == email {
-			return true
+	email := lowerASCII(u.Email)
+	return email != "" && slices.ContainsFunc(p.Emails, func(e string) bool { return lowerASCII(e) == email })
+}
+
+// lowerASCII makes e-mails comparable: a forbid must not be escaped by a capital
+// letter. Only ASCII, because folding more would make two mailboxes one.
+func lowerASCII(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
+}
+
+// String names them as sentences do: "dba, bob@example.com".
+func (p People) String() string {
+	return strings.Join(append(slices.Clone(p.Groups), p.Emails...), ", ")
+}
+
+// String is "1 of dba".
+func (s Stage) String() string { return fmt.Sprintf("%d of %s", s.Count, s.From) }
+
+// Parts names what the scope limits, in the words of a rule's scope block. A
+// protocol refuses a part that it cannot enforce.
+func (s Scope) Parts() []string {
+	var parts []string
+	for _, part := range []struct {
+		name  string
+		there bool
+	}{
+		{"read_only", s.ReadOnly},
+		{"databases", len(s.Databases) > 0},
+		{"channels", len(s.Channels) > 0},
+		{"forward", len(s.Forward) > 0},
+		{"methods", len(s.Methods) > 0},
+		{"paths", len(s.Paths) > 0},
+	} {
+		if part.there {
+			parts = append(parts, part.name)
 		}
 	}
-	return false
+	return parts
+}
+
+// Admits reports that need lies within the scope. A list that the scope leaves out
+// limits nothing.
+func (s Scope) Admits(need Scope) bool {
+	within := func(limit, need []string) bool {
+		return len(limit) == 0 || !slices.ContainsFunc(need, func(n string) bool { return !slices.Contains(limit, n) })
+	}
+	return within(s.Channels, need.Channels) && within(s.Forward, need.Forward) && within(s.Methods, need.Methods) && within(s.Paths, need.Paths)
+}
+
+// Progress says which stage a request is in after some people's yes, in their
+// order, and how many more that stage asks for. Past the last stage missing is 0.
+// Nobody counts twice, in whatever stages and by whatever groups, and the requester
+// never does.
+func (d Decision) Progress(requester identity.User, yes []identity.User) (stage, missing int) {
+	used := []identity.User{requester}
+	rest := yes
+	for stage = range d.Stages {
+		missing = d.Stages[stage].Count
+		for missing > 0 && len(rest) > 0 {
+			u := rest[0]
+			rest = rest[1:]
+			if d.Stages[stage].From.Has(u) && !slices.ContainsFunc(used, u.Same) {
+				used = append(used, u)
+				missing--
+			}
+		}
+		if missing > 0 {
+			return stage, missing
+		}
+	}
+	return len(d.Stages), 0
 }
 
 // Right is something that a person may do with what is not theirs.

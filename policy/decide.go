@@ -1,0 +1,357 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+)
+
+// A miss is why a rule that is about this user, target and role does not admit the
+// ask. Of several rules' misses the user is told the one that came furthest.
+type miss struct {
+	step             int
+	rule             *rule
+	why, hint, field string
+}
+
+// The steps of admits, in their order. From missField on the user can mend it.
+const (
+	missAddress = iota + 1
+	missProof
+	missWhen
+	missScope
+	missField
+)
+
+// decide is the whole decision. It reads nothing but s and in.
+//
+// A rule admits an ask alone or not at all, so what is allowed, by whom, for how long
+// and within which scope always comes from one block of the policy.
+func (s *set) decide(in Input) Decision {
+	if !s.knows(in.User) {
+		return Decision{Effect: Deny, Why: "the policy does not know the identity provider that you signed in with", Hint: "sign in again"}
+	}
+	t := s.targets[in.Target]
+	if t == nil {
+		return s.none(in)
+	}
+	if _, ok := t.Roles[in.Role]; !ok {
+		return s.none(in)
+	}
+	if in.Duration < 0 {
+		return Decision{Effect: Deny, Field: "duration", Why: "the duration is below zero", Hint: "say 30m or 1h"}
+	}
+	f := &facts{in: &in, target: t, local: in.Time.In(s.zone)}
+	c := s.covers[in.Target]
+
+	var errs []string
+	if r := forbidden(c.forbids, f, &errs); r != nil {
+		return forbid(r, errs)
+	}
+	admitted, nearest := candidates(c.rules, f, &errs)
+	var no *rule
+	for _, r := range admitted {
+		// The duration is known only now; a forbid may be about it.
+		asked := in
+		asked.Duration = r.duration(in)
+		x := forbidden(c.forbids, &facts{in: &asked, target: t, local: f.local}, &errs)
+		if x == nil {
+			return allow(r, asked.Duration, errs)
+		}
+		if no == nil {
+			no = x
+		}
+	}
+	switch {
+	case no != nil:
+		return forbid(no, errs)
+	case nearest != nil:
+		return Decision{Effect: Deny, Why: nearest.why, Hint: nearest.hint, Field: nearest.field, Rule: nearest.rule.name, At: nearest.rule.place(), Errors: errs}
+	default:
+		d := s.none(in)
+		d.Errors = errs
+		return d
+	}
+}
+
+// forbidden returns the first forbid by name that matches. One whose condition cannot
+// be evaluated matches: a forbid fails closed.
+func forbidden(forbids []*rule, f *facts, errs *[]string) *rule {
+	for _, r := range forbids {
+		if !r.concerns(f.in) || len(r.proof) > 0 && !slices.Contains(r.proof, f.in.Proof) {
+			continue
+		}
+		if r.when == nil {
+			return r
+		}
+		holds, err := r.when.holds(f)
+		note(errs, r, err)
+		if holds || err != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+func note(errs *[]string, r *rule, err error) {
+	if err == nil {
+		return
+	}
+	say := r.kind + " " + r.name + ": " + strings.ReplaceAll(err.Error(), "\n", "; ")
+	if !slices.Contains(*errs, say) {
+		*errs = append(*errs, say)
+	}
+}
+
+// concerns reports that the rule is about this role and user; which targets it is
+// about is known since the policy was loaded.
+func (r *rule) concerns(in *Input) bool {
+	return (len(r.roles) == 0 || slices.Contains(r.roles, in.Role)) && r.who.matches(&in.User)
+}
+
+// candidates returns the rules that admit the ask, those that ask the fewest people
+// first and then by name, and else the nearest miss.
+func candidates(rules []*rule, f *facts, errs *[]string) ([]*rule, *miss) {
+	var admitted []*rule
+	var nearest *miss
+	for _, r := range rules {
+		if (r.kind == kindBreakGlass) != f.in.BreakGlass || !r.concerns(f.in) {
+			continue
+		}
+		m := r.admits(f, errs)
+		if m == nil {
+			admitted = append(admitted, r)
+			continue
+		}
+		m.rule = r
+		if nearest == nil || m.step > nearest.step || m.step == nearest.step && r.people() < nearest.rule.people() {
+			nearest = m
+		}
+	}
+	slices.SortStableFunc(admitted, func(a, b *rule) int { return a.people() - b.people() })
+	return admitted, nearest
+}
+
+// admits reports why the rule does not admit the ask; nil where it does.
+func (r *rule) admits(f *facts, errs *[]string) *miss {
+	in := f.in
+	if r.people() == 0 && !in.SameAddress() {
+		return &miss{step: missAddress, why: "you signed in from another address than your connection comes from, so rule " + r.name + " does not let you in by itself", hint: "connect and sign in from the same machine"}
+	}
+	if len(r.proof) > 0 && !slices.Contains(r.proof, in.Proof) {
+		return &miss{step: missProof, why: fmt.Sprintf("rule %s does not take the proof %q", r.name, in.Proof), hint: "it takes: " + proofList(r.proof)}
+	}
+	if m := r.admitsScope(in); m != nil {
+		return m
+	}
+	early := r.when != nil && !r.when.readsAsked()
+	if early {
+		if m := r.holds(f, errs); m != nil {
+			return m
+		}
+	}
+	if m := r.admitsFields(in); m != nil {
+		return m
+	}
+	if r.when != nil && !early {
+		return r.holds(f, errs)
+	}
+	return nil
+}
+
+// readsAsked reports that the condition is about what the user can still mend.
+func (c *condition) readsAsked() bool {
+	return slices.ContainsFunc(c.reads, func(word string) bool {
+		return word == "request.reason" || word == "request.ticket" || word == "request.minutes"
+	})
+}
+
+func (r *rule) holds(f *facts, errs *[]string) *miss {
+	asked := *f.in
+	asked.Duration = r.duration(asked)
+	holds, err := r.when.holds(&facts{in: &asked, target: f.target, local: f.local})
+	note(errs, r, err)
+	if err != nil || !holds {
+		return &miss{step: missWhen, why: "the condition of rule " + r.name + " does not hold now", hint: "see sallyport policy explain"}
+	}
+	return nil
+}
+
+func (r *rule) admitsScope(in *Input) *miss {
+	if in.Object != "" && !slices.Contains(r.scope.Databases, in.Object) {
+		return &miss{step: missScope, why: fmt.Sprintf("rule %s does not allow %s/%s", r.name, in.Target, in.Object), hint: "leave out what follows the slash"}
+	}
+	if !r.scope.Admits(in.Need) {
+		return &miss{step: missScope, why: "this is outside what rule " + r.name + " allows"}
+	}
+	return nil
+}
+
+func (r *rule) admitsFields(in *Input) *miss {
+	switch {
+	case in.Duration > r.longest:
+		return &miss{step: missField, field: "duration", why: fmt.Sprintf("rule %s allows at most %s", r.name, FormatSpan(r.longest)), hint: "ask for " + FormatSpan(r.longest) + " or less"}
+	case r.ticket != nil && in.Ticket == "":
+		return &miss{step: missField + 1, field: "ticket", why: "rule " + r.name + " asks for a ticket", hint: r.ticket.hint}
+	case r.ticket != nil && !r.ticket.pattern.MatchString(in.Ticket):
+		return &miss{step: missField + 1, field: "ticket", why: fmt.Sprintf("that is no %s ticket", r.ticket.name), hint: r.ticket.hint}
+	case r.reason && strings.TrimSpace(in.Reason) == "":
+		return &miss{step: missField + 2, field: "reason", why: "say why you need this", hint: "rule " + r.name + " asks for a reason"}
+	default:
+		return nil
+	}
+}
+
+// duration is what is asked for, after the rule's default.
+func (r *rule) duration(in Input) time.Duration {
+	if in.Duration == 0 {
+		return r.standard
+	}
+	return in.Duration
+}
+
+func allow(r *rule, asked time.Duration, errs []string) Decision {
+	why := "rule " + r.name + " allows it"
+	if len(r.stages) > 0 {
+		var stages []string
+		for _, s := range r.stages {
+			stages = append(stages, s.String())
+		}
+		why += " after the yes of " + strings.Join(stages, ", then ")
+	}
+	return Decision{
+		Effect: Allow, Why: why, Rule: r.name, At: r.place(), Stages: cloneStages(r.stages),
+		Longest: r.longest, Duration: asked, Scope: r.scope.clone(), RequestTimeout: r.timeout,
+		Warnings: slices.Clone(r.warnings), Extensions: r.extensions,
+		BreakGlass: r.kind == kindBreakGlass, Review: r.review, ReviewWithin: r.reviewWithin, Errors: errs,
+	}
+}
+
+// A Decision is its owner's, who may narrow it: nothing in it is shared with the policy.
+func cloneStages(stages []Stage) []Stage {
+	out := slices.Clone(stages)
+	for i := range out {
+		out[i].From = People{Groups: slices.Clone(out[i].From.Groups), Emails: slices.Clone(out[i].From.Emails)}
+	}
+	return out
+}
+
+func (s Scope) clone() Scope {
+	s.Databases, s.Channels, s.Forward = slices.Clone(s.Databases), slices.Clone(s.Channels), slices.Clone(s.Forward)
+	s.Methods, s.Paths = slices.Clone(s.Methods), slices.Clone(s.Paths)
+	return s
+}
+
+func forbid(r *rule, errs []string) Decision {
+	why := r.why
+	if why == "" {
+		why = "rule " + r.name + " forbids it"
+	}
+	return Decision{Effect: Deny, Why: why, Rule: r.name, At: r.place(), Errors: errs}
+}
+
+// none is the default deny. What it names are only targets and roles that some rule
+// offers this user, so that asking around reveals no others.
+func (s *set) none(in Input) Decision {
+	d := Decision{Effect: Deny, Why: fmt.Sprintf("no rule lets you use %s as %s", in.Target, in.Role)}
+	if in.BreakGlass {
+		d.Why = fmt.Sprintf("no break-glass rule lets you use %s as %s", in.Target, in.Role)
+		return d
+	}
+	var roles, targets []string
+	for _, o := range s.offers(in.User) {
+		if o.BreakGlass {
+			continue
+		}
+		if o.Target == in.Target {
+			roles = append(roles, o.Role)
+		}
+		targets = append(targets, o.Target)
+	}
+	slices.Sort(roles)
+	targets = slices.Compact(targets)
+	switch near := didYouMean(in.Target, targets); {
+	case len(roles) > 0:
+		d.Hint = "you can ask for it as " + strings.Join(slices.Compact(roles), ", ")
+	case near != "":
+		d.Hint = strings.TrimSpace(near)
+		d.Hint = "d" + d.Hint[1:]
+	case len(targets) == 0:
+		d.Hint = "no rule is about you; ask the policy's authors"
+	}
+	return d
+}
+
+// An Offer is something that a rule lets a user ask for. Whether it is allowed, and
+// by whom, depends on the ask: Decide says.
+type Offer struct {
+	Target     string
+	Protocol   string
+	Role       string
+	Rule       string
+	Longest    time.Duration
+	Standard   time.Duration // when none is asked for
+	Reason     bool          // it is asked for
+	Ticket     string        // the kind of ticket that is asked for; empty: none
+	Stages     []Stage
+	Scope      Scope
+	BreakGlass bool
+}
+
+// offers are sorted by target, role and rule.
+func (s *set) offers(u identity.User) []Offer {
+	var offers []Offer
+	if !s.knows(u) {
+		return nil
+	}
+	mine := map[*rule]bool{}
+	for _, r := range s.rules {
+		mine[r] = r.who.matches(&u)
+	}
+	for _, name := range s.names {
+		t := s.targets[name]
+		for _, role := range sortedKeys(t.Roles) {
+			for _, r := range s.covers[name].rules {
+				if !mine[r] || !slices.Contains(r.roles, role) {
+					continue
+				}
+				o := Offer{Target: name, Protocol: t.Protocol, Role: role, Rule: r.name, Longest: r.longest, Standard: r.standard, Reason: r.reason, Stages: cloneStages(r.stages), Scope: r.scope.clone(), BreakGlass: r.kind == kindBreakGlass}
+				if r.ticket != nil {
+					o.Ticket = r.ticket.name
+				}
+				offers = append(offers, o)
+			}
+		}
+	}
+	return offers
+}
+
+func proofList(proofs []identity.ProofKind) string {
+	var words []string
+	for _, p := range proofs {
+		words = append(words, string(p))
+	}
+	return strings.Join(words, ", ")
+}
+
+// mayApprove says why somebody may not say yes or no to a request; nil where they may.
+func (s *set) mayApprove(stage Stage, requester, approver identity.User) error {
+	switch {
+	case approver.Kind != identity.Person:
+		return errors.New("only a person decides; an agent or pipeline never does")
+	case !s.knows(approver):
+		return errors.New("the policy does not know the identity provider that you signed in with")
+	case requester.Same(approver):
+		return errors.New("nobody decides on their own request")
+	case s.persons > 1 && (approver.Person == "" || requester.Kind == identity.Person && requester.Person == ""):
+		return errors.New("one of the two accounts does not say whose it is, so it could be the requester's own")
+	case !stage.From.Has(approver):
+		return fmt.Errorf("this waits for %s, and you are not among them", stage)
+	default:
+		return nil
+	}
+}
