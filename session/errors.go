@@ -77,6 +77,20 @@ var (
 // there, or not this person's to see.
 var ErrNotFound = errors.New("not found")
 
+// ErrTransition is the Store's answer to a change that the state does not allow,
+// such as a second outcome of a request.
+var ErrTransition = errors.New("the state does not allow that")
+
+// A Failed says that something behind the gate does not work: Say is for the user
+// and names no address or secret, Err is for the log.
+type Failed struct {
+	Say string
+	Err error
+}
+
+func (f *Failed) Error() string { return f.Say }
+func (f *Failed) Unwrap() error { return f.Err }
+
 // ErrBadToken refuses a token or certificate that proves nothing. Protocols refuse
 // with it before they say that authentication succeeded.
 var ErrBadToken = &Denied{Reason: "that token is not valid, or its grant has ended", Next: "get a new one on your grant's page, or connect without +token to sign in by browser"}

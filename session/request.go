@@ -29,6 +29,7 @@ type Request struct {
 	Decision  policy.Decision `json:"decision"`          // and what it said when the request was made
 	Client    Client          `json:"client"`            // zero for a request made without a connection
 	Waiting   bool            `json:"waiting"`           // a client is held for it now; not stored
+	Keep      bool            `json:"keep,omitempty"`    // it outlives its connection
 	Extends   string          `json:"extends,omitempty"` // the grant that this request would lengthen
 	Created   time.Time       `json:"created"`
 	TimesOut  time.Time       `json:"times_out"`

@@ -42,6 +42,7 @@ type Tx interface {
 	SaveSession(r Record) error
 
 	SignIn(id string) (identity.SignIn, error)
+	SignInByCookie(hash [32]byte) (identity.SignIn, error)
 	SignIns(f Filter) ([]identity.SignIn, error)
 	SaveSignIn(s identity.SignIn) error
 

@@ -1,0 +1,417 @@
+package session
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/credential"
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// Config is what a Gate is made of.
+type Config struct {
+	Store       Store
+	Log         *audit.Log
+	Recordings  *audit.Recordings
+	Credentials credential.Set
+	// Certificate checks a client certificate against the login CA and returns the
+	// sign-in that it belongs to.
+	Certificate func(cert *x509.Certificate) (signIn string, err error)
+	// SSHCertificate is the same for SSH certificates; nil: none are taken.
+	SSHCertificate func(cert *ssh.Certificate) (signIn string, err error)
+	// URL is the base of the gate's own pages, without a final slash.
+	URL    string
+	Node   string // this node's name in entries; default "gate"
+	Logger *slog.Logger
+	// SignInWait is how long a held connection waits for somebody to sign in and
+	// confirm. Default 5 minutes: longer links are easier to phish with.
+	SignInWait time.Duration
+	// MaxHeld and MaxHeldPerSource cap connections that wait before anybody is
+	// identified, in total and per client address. Defaults 10,000 and 100: what is
+	// unidentified must not be able to use up the gate.
+	MaxHeld, MaxHeldPerSource int
+	// Scopes lists what each protocol enforces, as policy.Options.Scopes does.
+	Scopes map[string][]string
+}
+
+// A Gate decides who gets through, holds those who have to wait, and ends what has
+// to end. Its methods may be called by many goroutines at once.
+//
+// Lock order: mu is a leaf; no store, log or channel operation happens under it.
+type Gate struct {
+	c      Config
+	policy atomic.Pointer[policy.Policy]
+	seq    *sequencer
+	hub    *hub
+	due    *due
+
+	stopped chan struct{} // closed once the gate takes nothing new and has failed or stopped
+
+	mu        sync.Mutex
+	closing   *Ended                // why nothing new is taken; nil while serving
+	failure   error                 // why the gate stopped by itself
+	openings  map[*opening]struct{} // connections inside Open
+	live      map[string]*Session   // running sessions by ID
+	holds     map[string]*hold      // connections that wait for a confirmation
+	perSource map[netip.Addr]int    // how many of holds come from there
+	waiting   map[string]int        // held connections by request
+	cut       map[string]*Ended     // grants that ended, whatever store and log say yet
+	refusals  map[string]int        // refusals before identity since the last entry
+	busy      sync.WaitGroup        // Open and Run calls under way, and the gate's own goroutines
+}
+
+// opening is one call of Open under way.
+type opening struct {
+	cancel context.CancelCauseFunc
+}
+
+// New makes a gate that serves nothing before Start.
+func New(c Config, p *policy.Policy) (*Gate, error) {
+	if p == nil {
+		return nil, errors.New("a gate needs a policy")
+	}
+	if c.Store == nil || c.Log == nil || c.Recordings == nil {
+		return nil, errors.New("a gate needs a store, a log and recordings")
+	}
+	if c.SignInWait <= 0 {
+		c.SignInWait = 5 * time.Minute
+	}
+	if c.MaxHeld <= 0 {
+		c.MaxHeld = 10_000
+	}
+	if c.MaxHeldPerSource <= 0 {
+		c.MaxHeldPerSource = 100
+	}
+	if c.Node == "" {
+		c.Node = "gate"
+	}
+	c.Logger = orDiscard(c.Logger)
+	g := &Gate{
+		c: c, seq: newSequencer(c.Store, c.Log), hub: newHub(),
+		stopped:  make(chan struct{}),
+		openings: map[*opening]struct{}{}, live: map[string]*Session{}, holds: map[string]*hold{},
+		perSource: map[netip.Addr]int{}, waiting: map[string]int{}, cut: map[string]*Ended{}, refusals: map[string]int{},
+		closing: &Ended{Cause: "stopping", Say: "the gate has not started yet"},
+	}
+	g.due = newDue(g.passed)
+	g.policy.Store(p)
+	return g, nil
+}
+
+// Start closes the record of sessions that a crash left open, arms the ends of what
+// is pending and active, and begins to serve.
+func (g *Gate) Start(ctx context.Context) error {
+	if err := g.seq.check(ctx); err != nil {
+		return err
+	}
+	g.busy.Go(g.seq.run)
+	g.seq.notify() // what a crash left in the outbox
+	if err := g.recover(ctx); err != nil {
+		return errors.Join(err, g.abandon())
+	}
+	g.busy.Go(g.due.run)
+	g.busy.Go(g.countRefusals)
+	g.busy.Go(g.watchLog)
+	g.mu.Lock()
+	g.closing = nil
+	g.mu.Unlock()
+	return nil
+}
+
+func (g *Gate) abandon() error {
+	g.seq.close()
+	g.busy.Wait()
+	return nil
+}
+
+// recover writes down what the last run could not: its live sessions are over, and
+// the gate starts.
+func (g *Gate) recover(ctx context.Context) error {
+	if err := g.c.Recordings.Recover(ctx); err != nil {
+		return fmt.Errorf("close recordings of the last run: %w", err)
+	}
+	p := g.Policy()
+	counter, err := g.c.Store.Update(ctx, func(t Tx) error {
+		open, err := t.Sessions(Filter{State: "live"})
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		for _, r := range open {
+			r.Live, r.Ended, r.Cause = false, now, "crashed"
+			if err := t.SaveSession(r); err != nil {
+				return err
+			}
+			if err := t.Log(sessionEnded(r, audit.Summary{})); err != nil {
+				return err
+			}
+		}
+		pending, err := t.Requests(Filter{State: string(RequestPending)})
+		if err != nil {
+			return err
+		}
+		for _, r := range pending {
+			g.due.add("request", r.ID, r.TimesOut)
+		}
+		active, err := t.Grants(Filter{State: string(GrantActive)})
+		if err != nil {
+			return err
+		}
+		for _, gr := range active {
+			g.due.add("grant", gr.ID, gr.Ends)
+		}
+		return t.Log(audit.Event{Type: audit.GateStarted, Actor: "gate", Policy: audit.PolicyRef{Version: p.Version(), Digest: p.Digest()},
+			Body: map[string]any{"node": g.c.Node, "url": g.c.URL, "sessions_closed": len(open)}})
+	})
+	if err != nil {
+		return fmt.Errorf("write down the start: %w", err)
+	}
+	g.seq.notify()
+	return g.seq.wait(ctx, counter)
+}
+
+// Stop refuses new asks, tells live sessions, gives them grace to end, then cuts
+// what is left, writes the stop down and returns.
+func (g *Gate) Stop(ctx context.Context, grace time.Duration) error {
+	why := &Ended{Cause: ErrStopping.Cause, Say: "the gate is stopping; connect again in a moment", At: time.Now()}
+	if !g.close(why) {
+		return g.Err()
+	}
+	g.eachLive(func(s *Session) { s.warn(fmt.Sprintf("the gate stops in %s", Span(grace))) })
+	g.drainLive(ctx, grace)
+	g.eachLive(func(s *Session) { s.cancel(why) })
+	g.due.close()
+	if err := g.drained(ctx); err != nil {
+		return fmt.Errorf("stop: sessions did not end: %w", err)
+	}
+	counter, err := g.c.Store.Update(context.WithoutCancel(ctx), func(t Tx) error {
+		return t.Log(audit.Event{Type: audit.GateStopped, Actor: "gate", Body: map[string]any{"node": g.c.Node}})
+	})
+	if err == nil {
+		g.seq.notify()
+		err = g.seq.wait(ctx, counter)
+	}
+	g.seq.close()
+	g.hub.close()
+	g.shut()
+	g.busy.Wait()
+	return err
+}
+
+// drainLive waits until no session lives, for at most grace.
+func (g *Gate) drainLive(ctx context.Context, grace time.Duration) {
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for g.countLive() > 0 {
+		select {
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// drained waits until every session has written its end.
+func (g *Gate) drained(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for g.countLive() > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+func (g *Gate) countLive() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.live) + len(g.openings)
+}
+
+func (g *Gate) eachLive(do func(*Session)) {
+	g.mu.Lock()
+	sessions := make([]*Session, 0, len(g.live))
+	for _, s := range g.live {
+		sessions = append(sessions, s)
+	}
+	g.mu.Unlock()
+	for _, s := range sessions {
+		do(s)
+	}
+}
+
+// close stops taking anything new and ends what waits. It reports false when that
+// had happened before.
+func (g *Gate) close(why *Ended) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closing != nil {
+		return false
+	}
+	g.closing = why
+	for o := range g.openings {
+		o.cancel(why)
+	}
+	return true
+}
+
+func (g *Gate) shut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	select {
+	case <-g.stopped:
+	default:
+		close(g.stopped)
+	}
+}
+
+// fail stops the gate by its own word: something that must be written down cannot
+// be, so nothing may go on. Live sessions are cut at once.
+func (g *Gate) fail(err error) {
+	why := &Ended{Cause: ErrStopping.Cause, Say: "the gate has stopped: it cannot keep its record", At: time.Now()}
+	g.mu.Lock()
+	first := g.failure == nil
+	if first {
+		g.failure = err
+	}
+	g.mu.Unlock()
+	if !first {
+		return
+	}
+	g.c.Logger.Error("the gate stops: it cannot keep its record", "err", err)
+	g.close(why)
+	g.eachLive(func(s *Session) { s.cancel(why) })
+	g.shut()
+}
+
+// Done is closed once the gate has stopped, by Stop or by its own word.
+func (g *Gate) Done() <-chan struct{} { return g.stopped }
+
+// Err says why the gate stopped by its own word; nil where it did not.
+func (g *Gate) Err() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.failure
+}
+
+// Ready reports why the gate takes nothing new; nil while it serves.
+func (g *Gate) Ready() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closing != nil {
+		return g.closing
+	}
+	return nil
+}
+
+// Policy is the policy that decides now.
+func (g *Gate) Policy() *policy.Policy { return g.policy.Load() }
+
+func (g *Gate) watchLog() {
+	select {
+	case <-g.c.Log.Failed():
+		g.fail(g.c.Log.Err())
+	case <-g.stopped:
+	}
+}
+
+// begin counts a call in, and gives it a context that ends with the gate.
+func (g *Gate) begin(ctx context.Context) (context.Context, func(), error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	o := &opening{cancel: cancel}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closing != nil {
+		cancel(g.closing)
+		return nil, nil, g.closing
+	}
+	g.openings[o] = struct{}{}
+	g.busy.Add(1)
+	return ctx, func() {
+		cancel(nil)
+		g.mu.Lock()
+		delete(g.openings, o)
+		g.mu.Unlock()
+		g.busy.Done()
+	}, nil
+}
+
+// permit makes a change that lets somebody do something: it returns once its
+// entries are durable in the log.
+func (g *Gate) permit(ctx context.Context, fn func(Tx) error, changes ...Change) error {
+	if err := g.Ready(); err != nil {
+		return err
+	}
+	counter, err := g.c.Store.Update(ctx, fn)
+	if err != nil {
+		return full(err)
+	}
+	g.seq.notify()
+	if err := g.seq.wait(ctx, counter); err != nil {
+		return full(err)
+	}
+	g.hub.tell(changes...)
+	return nil
+}
+
+// restrict writes down something that has already been acted on. Where that cannot
+// be done the gate stops.
+func (g *Gate) restrict(ctx context.Context, fn func(Tx) error, changes ...Change) error {
+	counter, err := g.c.Store.Update(context.WithoutCancel(ctx), fn)
+	if isUsers(err) {
+		return err
+	}
+	if err != nil {
+		g.fail(fmt.Errorf("write down a restriction: %w", err))
+		return err
+	}
+	if counter > 0 {
+		g.seq.notify()
+	}
+	g.hub.tell(changes...)
+	return nil
+}
+
+// isUsers reports errors that are an answer, not a fault of store or log.
+func isUsers(err error) bool {
+	_, ok := Message(err)
+	return ok || errors.Is(err, ErrTransition)
+}
+
+// full says a full disk in words for users; everything else stays as it is.
+func full(err error) error {
+	if errors.Is(err, audit.ErrFull) {
+		return &Failed{Say: "the gate's disk is full, so nothing new can be opened; ask the platform team", Err: err}
+	}
+	return err
+}
+
+// view reads state.
+func (g *Gate) view(ctx context.Context, fn func(Tx) error) error { return g.c.Store.View(ctx, fn) }
+
+// page is the address of one of the gate's own pages.
+func (g *Gate) page(parts string) string { return g.c.URL + parts }
+
+func ref(d policy.Decision) audit.PolicyRef {
+	return audit.PolicyRef{Version: d.Version, Digest: d.Digest, Rule: d.Rule, At: d.At}
+}
+
+func newID() string { return identity.NewID() }

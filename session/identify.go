@@ -1,0 +1,210 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// identify turns the ask's proof into somebody. For the browser proof that is where
+// the connection is held until a person has confirmed that it is theirs.
+func (g *Gate) identify(ctx context.Context, ask Ask, notice func(string) error) (caller, Ask, error) {
+	switch ask.Proof.Kind {
+	case identity.ByCertificate:
+		who, err := g.byCertificate(ctx, ask.Proof)
+		return who, ask, err
+	case identity.ByToken:
+		who, err := g.byToken(ctx, ask.Proof.Token)
+		return who, ask, err
+	case identity.ByBrowser:
+		if notice == nil || ask.NoWait {
+			return caller{}, ask, &Held{URL: g.page("/requests/new?target=" + ask.Target + "&role=" + ask.Role)}
+		}
+		return g.confirmed(ctx, ask, notice, nil)
+	default:
+		return caller{}, ask, &Denied{Reason: fmt.Sprintf("this gate does not take %q as a proof yet", ask.Proof.Kind)}
+	}
+}
+
+func (g *Gate) byCertificate(ctx context.Context, proof identity.Proof) (caller, error) {
+	again := "run: sallyport login"
+	var id string
+	var err error
+	switch {
+	case proof.SSH != nil && g.c.SSHCertificate != nil:
+		id, err = g.c.SSHCertificate(proof.SSH)
+	case proof.Certificate != nil && g.c.Certificate != nil:
+		id, err = g.c.Certificate(proof.Certificate)
+	default:
+		return caller{}, &Denied{Reason: "no client certificate was shown", Next: again}
+	}
+	if err != nil {
+		return caller{}, &Denied{Reason: "your client certificate is not valid here: " + err.Error(), Next: again}
+	}
+	s, err := g.standing(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return caller{}, &Denied{Reason: "the sign-in of your client certificate has ended", Next: again}
+	}
+	return caller{user: s.User, signIn: s.ID, proof: identity.ByCertificate}, err
+}
+
+// Known says who a certificate stands for now; it opens nothing.
+func (g *Gate) Known(ctx context.Context, proof identity.Proof) (identity.User, error) {
+	who, err := g.byCertificate(ctx, proof)
+	return who.user, err
+}
+
+// byToken takes a grant token only: an API token never opens a connection.
+func (g *Gate) byToken(ctx context.Context, token identity.Token) (caller, error) {
+	purpose, err := identity.PurposeOf(token)
+	if err != nil || purpose != identity.ForGrant {
+		return caller{}, ErrBadToken
+	}
+	var who caller
+	err = g.view(ctx, func(t Tx) error {
+		record, err := t.Token(identity.HashToken(token))
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		if record.Purpose != identity.ForGrant || !record.Ended.IsZero() || !now.Before(record.Expires) {
+			return ErrBadToken
+		}
+		gr, err := t.Grant(record.Grant)
+		if err != nil {
+			return err
+		}
+		if gr.Key.User != record.User || gr.State != GrantActive {
+			return ErrBadToken
+		}
+		account, err := t.Account(gr.Key.User)
+		if err != nil {
+			return err
+		}
+		if !account.Disabled.IsZero() {
+			return ErrBadToken
+		}
+		who = caller{user: account.User, signIn: gr.SignIn, proof: identity.ByToken, grant: gr.ID}
+		return nil
+	})
+	if errors.Is(err, ErrNotFound) {
+		return caller{}, ErrBadToken
+	}
+	return who, err
+}
+
+// standing finds a sign-in that opens things now; ErrNotFound where it does not.
+func (g *Gate) standing(ctx context.Context, id string) (identity.SignIn, error) {
+	var s identity.SignIn
+	err := g.view(ctx, func(t Tx) (err error) {
+		s, err = standing(t, id)
+		return err
+	})
+	return s, err
+}
+
+func standing(t Tx, id string) (identity.SignIn, error) {
+	s, err := t.SignIn(id)
+	if err != nil {
+		return identity.SignIn{}, err
+	}
+	if !s.Stands(time.Now()) {
+		return identity.SignIn{}, ErrNotFound
+	}
+	account, err := t.Account(s.User.ID())
+	if err != nil {
+		return identity.SignIn{}, err
+	}
+	if !account.Disabled.IsZero() {
+		return identity.SignIn{}, ErrNotFound
+	}
+	return s, nil
+}
+
+// serving finds the active grant that serves exactly this ask: the same user,
+// target, role and object, by a proof and from addresses that the policy of now
+// admits for it. Whatever differs asks again.
+func (g *Gate) serving(t Tx, p *policy.Policy, in policy.Input, who caller, now time.Time) (*Grant, error) {
+	if !in.SameAddress() {
+		return nil, nil //nolint:nilnil // no grant, no error
+	}
+	grants, err := t.Grants(Filter{State: string(GrantActive), User: in.User.ID(), Target: in.Target, Role: in.Role, Object: &in.Object})
+	if err != nil {
+		return nil, err
+	}
+	for _, gr := range grants {
+		if who.grant != "" && gr.ID != who.grant {
+			continue
+		}
+		if !now.Before(gr.Ends) || g.isCut(gr.ID) != nil {
+			continue
+		}
+		r, err := t.Request(gr.Request)
+		if err != nil {
+			return nil, err
+		}
+		again := r.Input
+		again.User, again.Proof, again.Client, again.Browser = in.User, in.Proof, in.Client, in.Browser
+		if g.stillAllowed(p, again, r, gr) == nil {
+			return &gr, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // no grant, no error
+}
+
+// stillAllowed asks the policy p about a grant that was made under another: nil
+// where p allows it too, with the approvals that it has.
+func (g *Gate) stillAllowed(p *policy.Policy, in policy.Input, r Request, gr Grant) error {
+	d := p.Decide(in)
+	if d.Effect != policy.Allow {
+		return denied(d)
+	}
+	if _, missing := progress(d.Stages, r.User, r.Approvals); missing > 0 {
+		return &Denied{Reason: "rule " + d.Rule + " now asks for more approvals than this has", By: "rule " + d.Rule}
+	}
+	if gr.Ends.Sub(gr.Starts) > d.Longest && d.Longest > 0 {
+		return &Denied{Reason: "rule " + d.Rule + " now allows " + Span(d.Longest) + " at the most", By: "rule " + d.Rule}
+	}
+	return g.enforceable(p, in.Target, d.Scope)
+}
+
+// count remembers a refusal before identity for the entry of this minute.
+func (g *Gate) count(err error) {
+	say, ok := Message(err)
+	if !ok {
+		say = "internal error"
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.refusals) < 100 || g.refusals[say] > 0 { // sentences of ours, but bounded all the same
+		g.refusals[say]++
+	}
+}
+
+func (g *Gate) countRefusals() {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-g.stopped:
+			return
+		case <-tick.C:
+		}
+		g.mu.Lock()
+		counted := g.refusals
+		g.refusals = map[string]int{}
+		g.mu.Unlock()
+		if len(counted) == 0 {
+			continue
+		}
+		_, err := g.c.Log.Record(context.Background(), audit.Event{Type: audit.RefusalsCounted, Actor: "gate", Body: map[string]any{"refusals": counted}})
+		if err != nil {
+			g.c.Logger.Warn("refusals not written down", "err", err)
+		}
+	}
+}

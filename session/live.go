@@ -1,0 +1,237 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity"
+)
+
+// A Session is one live use of a grant. It is made by Gate.Open and used once, by Run.
+type Session struct {
+	g     *Gate
+	id    string
+	ask   Ask
+	who   caller
+	grant Grant
+
+	cancel   context.CancelCauseFunc       // set by Run before the session is registered
+	warnings chan string                   // capacity for all that one session is ever told
+	endedBy  atomic.Pointer[identity.User] // who killed it
+	over     chan struct{}                 // closed once its end is written down
+}
+
+func (g *Gate) session(ask Ask, who caller, gr Grant) *Session {
+	return &Session{g: g, id: newID(), ask: ask, who: who, grant: gr, warnings: make(chan string, 8), over: make(chan struct{})}
+}
+
+// ID is the session's identifier, in entries, recordings and lists.
+func (s *Session) ID() string { return s.id }
+
+// Ask is what was asked for, with what the person added while it was held.
+func (s *Session) Ask() Ask { return s.ask }
+
+// User is who the session belongs to.
+func (s *Session) User() identity.User { return s.who.user }
+
+// Grant is the permission that the session uses.
+func (s *Session) Grant() Grant { return s.grant }
+
+// Ends is when the session is cut.
+func (s *Session) Ends() time.Time { return s.grant.Ends }
+
+// Said is the line that tells of the grant.
+func (s *Session) Said() string { return said(s.grant) }
+
+// warn tells the user something between two messages of the protocol. It never blocks.
+func (s *Session) warn(line string) {
+	select {
+	case s.warnings <- line:
+	default:
+	}
+}
+
+// Run lives the session: it writes the start down, opens the recorder, and calls use
+// with what it needs to reach the target. use's context ends, with an *Ended as its
+// cause, when the grant ends or the session is cut for another reason; use then says
+// the cause to its client and returns. Run seals the recording, writes the end down,
+// and returns the cause, or use's own error.
+func (s *Session) Run(ctx context.Context, use func(context.Context, *Upstream) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.cancel = cancel
+	if err := s.g.enter(s); err != nil {
+		return err
+	}
+	defer s.g.leave(s)
+	record, err := s.start(ctx)
+	if err != nil {
+		return err
+	}
+	recorder, err := s.g.c.Recordings.Start(ctx, s.meta())
+	if err != nil {
+		err = s.noRecorder(err)
+		s.end(record, err, audit.Summary{})
+		return err
+	}
+	stop := s.arm(recorder)
+	err = use(ctx, &Upstream{s: s, recorder: recorder})
+	stop()
+	var ended *Ended
+	if errors.As(context.Cause(ctx), &ended) {
+		err = ended
+	}
+	summary, sealed := recorder.Seal(context.WithoutCancel(ctx), causeOf(err))
+	if sealed != nil && !errors.Is(err, ErrRecorder) {
+		s.g.c.Logger.Error("recording not sealed", "session", s.id, "err", sealed)
+		err = s.noRecorder(sealed)
+	}
+	s.end(record, err, summary)
+	return err
+}
+
+func (s *Session) noRecorder(err error) error {
+	s.g.c.Logger.Error("no recorder, no session", "session", s.id, "err", err)
+	return &Ended{Cause: ErrRecorder.Cause, Say: "this session cannot be recorded, so it is ended; ask the platform team", At: time.Now()}
+}
+
+// enter registers the session, so that whatever cuts its grant finds it. A grant
+// that was cut between Open and here is refused.
+func (g *Gate) enter(s *Session) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closing != nil {
+		return g.closing
+	}
+	if why := g.cut[s.grant.ID]; why != nil {
+		return why
+	}
+	g.live[s.id] = s
+	g.busy.Add(1)
+	return nil
+}
+
+func (g *Gate) leave(s *Session) {
+	g.mu.Lock()
+	delete(g.live, s.id)
+	g.mu.Unlock()
+	close(s.over)
+	g.busy.Done()
+}
+
+// start writes the start down; it returns once that is durable.
+func (s *Session) start(ctx context.Context) (Record, error) {
+	gr := s.grant
+	r := Record{
+		ID: s.id, Live: true, Grant: gr.ID, Request: gr.Request, Key: gr.Key, User: s.who.user, Proof: s.who.proof,
+		Client: s.ask.Client, Node: s.g.c.Node, Started: time.Now().UTC(), Ends: gr.Ends,
+	}
+	if !r.Started.Before(gr.Ends) {
+		return r, s.expired()
+	}
+	err := s.g.permit(ctx, func(t Tx) error {
+		if err := t.SaveSession(r); err != nil {
+			return err
+		}
+		return t.Log(audit.Event{Type: audit.SessionStarted, Actor: r.Key.User, Session: r.ID, Request: r.Request, Grant: r.Grant, Policy: ref(gr.Decision),
+			Body: map[string]any{"user": r.User.String(), "key": r.Key, "proof": r.Proof, "client": r.Client, "ends": r.Ends, "node": r.Node}})
+	}, Change{"session", r.ID, r.Key.User})
+	if errors.Is(err, ErrTransition) {
+		return r, s.expired() // the database says that the grant is no longer active
+	}
+	return r, err
+}
+
+func (s *Session) expired() *Ended {
+	return &Ended{Cause: ErrExpired.Cause, Say: "your access to " + s.grant.Key.Target + " ended at " + clock(s.grant.Ends), At: s.grant.Ends}
+}
+
+func (s *Session) meta() audit.Meta {
+	gr := s.grant
+	return audit.Meta{
+		Session: s.id, Request: gr.Request, Grant: gr.ID, User: gr.Key.User, Email: s.who.user.Email, Proof: string(s.who.proof),
+		Target: gr.Key.Target, Role: gr.Key.Role, Object: gr.Key.Object, Reason: gr.Reason, Ticket: gr.Ticket,
+		Protocol: s.ask.Client.Protocol, Client: s.ask.Client.Address.String(), Program: s.ask.Client.Program,
+		Node: s.g.c.Node, Started: time.Now().UTC(),
+	}
+}
+
+// arm sets the session's own timers: they depend on nothing that can be slow.
+func (s *Session) arm(recorder *audit.Recorder) (stop func()) {
+	left := time.Until(s.grant.Ends)
+	timers := []*time.Timer{time.AfterFunc(left, func() { s.cancel(s.expired()) })}
+	for _, before := range s.grant.Decision.Warnings {
+		if left <= before {
+			continue
+		}
+		line := fmt.Sprintf("%s left; extend at %s", words(before), s.g.page("/g/"+s.grant.ID))
+		timers = append(timers, time.AfterFunc(left-before, func() { s.warn(line) }))
+	}
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-recorder.Failed():
+			s.cancel(s.noRecorder(recorder.Err()))
+		case <-quit:
+		}
+	}()
+	return func() {
+		for _, timer := range timers {
+			timer.Stop()
+		}
+		close(quit)
+		<-done
+	}
+}
+
+func words(d time.Duration) string {
+	switch d {
+	case time.Minute:
+		return "1 minute"
+	case d.Truncate(time.Minute):
+		return fmt.Sprintf("%d minutes", int(d.Minutes()))
+	}
+	return Span(d)
+}
+
+// end writes the end down. It cannot be refused: where it cannot be written the
+// gate stops.
+func (s *Session) end(r Record, err error, summary audit.Summary) {
+	r.Live, r.Ended, r.Cause = false, time.Now().UTC(), causeOf(err)
+	//nolint:errcheck // restrict stops the gate by itself where it cannot write
+	s.g.restrict(context.Background(), func(t Tx) error {
+		if err := t.SaveSession(r); err != nil {
+			return err
+		}
+		e := sessionEnded(r, summary)
+		if by := s.endedBy.Load(); by != nil {
+			e.Actor = by.ID()
+		}
+		return t.Log(e)
+	}, Change{"session", r.ID, r.Key.User})
+}
+
+func sessionEnded(r Record, summary audit.Summary) audit.Event {
+	return audit.Event{Type: audit.SessionEnded, Actor: "gate", Session: r.ID, Request: r.Request, Grant: r.Grant,
+		Body: map[string]any{"user": r.User.String(), "key": r.Key, "cause": r.Cause, "started": r.Started, "ended": r.Ended, "summary": summary}}
+}
+
+// causeOf is the record's word for the end of a session.
+func causeOf(err error) string {
+	var ended *Ended
+	switch {
+	case err == nil:
+		return "closed"
+	case errors.As(err, &ended):
+		return ended.Cause
+	case errors.Is(err, context.Canceled), strings.Contains(err.Error(), "connection reset by peer"), strings.Contains(err.Error(), "broken pipe"):
+		return "closed"
+	}
+	return "error"
+}

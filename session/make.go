@@ -1,0 +1,154 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// joinable finds a pending request of the same person for the same thing, which a
+// further connection waits for too: a pool of ten needs one yes, not ten. Another
+// reason, ticket or length is another question.
+func (g *Gate) joinable(t Tx, in policy.Input, who caller) (*Request, error) {
+	pending, err := t.Requests(Filter{State: string(RequestPending), User: in.User.ID(), Target: in.Target, Role: in.Role, Object: &in.Object})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range pending {
+		same := r.SignIn == who.signIn && r.Input.Proof == in.Proof && r.Input.Client == in.Client && r.Input.Browser == in.Browser &&
+			(in.Reason == "" || in.Reason == r.Input.Reason) && (in.Ticket == "" || in.Ticket == r.Input.Ticket) &&
+			(in.Duration == 0 || in.Duration == r.Input.Duration) && r.Extends == ""
+		if same && time.Now().Before(r.TimesOut) {
+			return &r, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // none, no error
+}
+
+// create makes a pending request. keep says that it outlives its connection.
+func (g *Gate) create(t Tx, in policy.Input, d policy.Decision, who caller, client Client, keep bool) (*Request, error) {
+	now := in.Time
+	r := Request{
+		ID: newID(), State: RequestPending, User: who.user, SignIn: who.signIn, Input: in, Decision: d, Client: client,
+		Keep: keep, Created: now, TimesOut: now.Add(d.RequestTimeout),
+	}
+	if err := t.SaveRequest(r); err != nil {
+		return nil, err
+	}
+	return &r, t.Log(audit.Event{Type: audit.RequestCreated, Actor: r.User.ID(), Request: r.ID, Policy: ref(d), Body: map[string]any{
+		"user": r.User.String(), "input": in, "decision": d, "client": client, "times_out": r.TimesOut,
+	}})
+}
+
+// byRule lets a request through on the rule's word alone: recorded like a person's
+// approval, with the rule as the approver.
+func (g *Gate) byRule(t Tx, r *Request, now time.Time) (*Grant, error) {
+	yes := Approval{Yes: true, Rule: r.Decision.Rule, At: now.UTC(), Digest: r.Decision.Digest}
+	r.Approvals = append(r.Approvals, yes)
+	if err := t.Log(approvalGiven(*r, yes)); err != nil {
+		return nil, err
+	}
+	return g.grant(t, r, r.Decision, now)
+}
+
+// grant turns an approved request into permission: the clock starts now, and the
+// end is the shortest of what was asked, allowed and approved.
+func (g *Gate) grant(t Tx, r *Request, d policy.Decision, now time.Time) (*Grant, error) {
+	length, scope := d.Duration, d.Scope
+	var by []string
+	for _, a := range r.Approvals {
+		if !a.Yes {
+			continue
+		}
+		if a.Duration > 0 {
+			length = min(length, a.Duration)
+		}
+		scope.ReadOnly = scope.ReadOnly || a.ReadOnly
+		by = append(by, a.name())
+	}
+	if d.Longest > 0 {
+		length = min(length, d.Longest)
+	}
+	if length <= 0 {
+		return nil, errors.New("grant without a length")
+	}
+	now = now.UTC()
+	gr := Grant{
+		ID: newID(), State: GrantActive, User: r.User, SignIn: r.SignIn, Request: r.ID, Decision: d, Scope: scope,
+		Key:    Key{User: r.User.ID(), Target: r.Input.Target, Role: r.Input.Role, Object: r.Input.Object},
+		Reason: r.Input.Reason, Ticket: r.Input.Ticket, By: by, Starts: now, Ends: now.Add(length),
+	}
+	r.State, r.Decided, r.Grant = RequestApproved, now, gr.ID
+	r.Outcome = said(gr)
+	if err := g.saveRequest(t, *r, audit.RequestApproved, r.decider(), nil); err != nil {
+		return nil, err
+	}
+	return &gr, saveGrant(t, gr, audit.GrantActive, r.decider(), nil)
+}
+
+func (a Approval) name() string {
+	if a.Rule != "" {
+		return "rule " + a.Rule
+	}
+	return a.By.String()
+}
+
+func (a Approval) actor() string {
+	if a.Rule != "" {
+		return "rule:" + a.Rule
+	}
+	return a.By.ID()
+}
+
+// decider is the actor whose word settled the request.
+func (r Request) decider() string {
+	if len(r.Approvals) == 0 {
+		return "gate"
+	}
+	return r.Approvals[len(r.Approvals)-1].actor()
+}
+
+func (g *Gate) saveRequest(t Tx, r Request, event, actor string, more map[string]any) error {
+	if err := t.SaveRequest(r); err != nil {
+		return err
+	}
+	body := map[string]any{"user": r.User.String(), "target": r.Input.Target, "role": r.Input.Role, "outcome": r.Outcome}
+	for k, v := range more {
+		body[k] = v
+	}
+	return t.Log(audit.Event{Type: event, Actor: actor, Request: r.ID, Grant: r.Grant, Policy: ref(r.Decision), Body: body})
+}
+
+func saveGrant(t Tx, gr Grant, event, actor string, more map[string]any) error {
+	if err := t.SaveGrant(gr); err != nil {
+		return err
+	}
+	body := map[string]any{
+		"user": gr.User.String(), "key": gr.Key, "scope": gr.Scope, "by": gr.By, "starts": gr.Starts, "ends": gr.Ends, "ended_by": gr.EndedBy,
+	}
+	for k, v := range more {
+		body[k] = v
+	}
+	return t.Log(audit.Event{Type: event, Actor: actor, Request: gr.Request, Grant: gr.ID, Policy: ref(gr.Decision), Body: body})
+}
+
+func approvalGiven(r Request, a Approval) audit.Event {
+	p := ref(r.Decision)
+	p.Digest = a.Digest
+	return audit.Event{Type: audit.ApprovalGiven, Actor: a.actor(), Request: r.ID, Policy: p, Body: map[string]any{"by": a.name(), "approval": a, "asked": r.Input}}
+}
+
+// said is the line that tells the client of its grant.
+func said(gr Grant) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "approved by %s until %s (%s)", strings.Join(gr.By, ", "), clock(gr.Ends), Span(gr.Ends.Sub(gr.Starts)))
+	if gr.Scope.ReadOnly {
+		b.WriteString(", read-only")
+	}
+	b.WriteString(". Recorded.")
+	return b.String()
+}

@@ -1,0 +1,96 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// Message is the one sentence that a user is told about err, the same on every
+// door; refuse.go of each protocol and the pages only dress it. ok is false for
+// errors that are not meant for users: then say "internal error" with a reference
+// (Gate.Message does).
+func Message(err error) (say string, ok bool) {
+	var denied *Denied
+	var invalid *Invalid
+	var held *Held
+	var ended *Ended
+	var failed *Failed
+	switch {
+	case errors.As(err, &ended):
+		return ended.Say, true
+	case errors.As(err, &denied):
+		return denied.Error(), true
+	case errors.As(err, &invalid):
+		return invalid.Error(), true
+	case errors.As(err, &held):
+		return held.Error(), true
+	case errors.As(err, &failed):
+		return failed.Say, true
+	case errors.Is(err, ErrNotFound):
+		return "there is no such thing here, or it is not yours to see", true
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return "the connection ended", true
+	}
+	return "internal error", false
+}
+
+// Message is as the function of that name, and logs what users must not see under
+// a reference that they can pass on.
+func (g *Gate) Message(err error) string {
+	say, ok := Message(err)
+	var failed *Failed
+	switch {
+	case errors.As(err, &failed) && failed.Err != nil:
+		g.c.Logger.Warn("something behind the gate failed", "say", failed.Say, "err", failed.Err)
+	case !ok:
+		ref := reference()
+		g.c.Logger.Error("internal error", "ref", ref, "err", err)
+		return say + ", ref " + ref
+	}
+	return say
+}
+
+// reference is five characters that cannot be misread, for a person to pass on.
+func reference() string {
+	const letters = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ" // 32: every byte maps evenly
+	b := make([]byte, 5)
+	rand.Read(b) //nolint:errcheck // never fails (crypto/rand)
+	for i := range b {
+		b[i] = letters[int(b[i])%len(letters)]
+	}
+	return string(b)
+}
+
+// clock is a time of day as all doors write it: always UTC, said so.
+func clock(t time.Time) string { return t.UTC().Format("15:04:05 UTC") }
+
+// Span writes a duration for people: 30m, 1h, 1h30m, 45s.
+func Span(d time.Duration) string {
+	d = d.Round(time.Second)
+	var b strings.Builder
+	for _, unit := range []struct {
+		of   time.Duration
+		name string
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}} {
+		if n := d / unit.of; n > 0 {
+			fmt.Fprintf(&b, "%d%s", n, unit.name)
+			d -= n * unit.of
+		}
+	}
+	if b.Len() == 0 {
+		return "0s"
+	}
+	return b.String()
+}
+
+func orDiscard(l *slog.Logger) *slog.Logger {
+	if l == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return l
+}

@@ -1,0 +1,153 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// outboxPage is how many outbox rows go into the log at once.
+const outboxPage = 1024
+
+// sequencer moves the outbox into the log, in order, and releases whoever waits
+// for an entry to be durable. One goroutine runs it.
+type sequencer struct {
+	store Store
+	log   *audit.Log
+	kick  chan struct{} // holds at most one: there is something in the outbox
+	quit  chan struct{}
+	done  chan struct{}
+
+	mu      sync.Mutex
+	counter uint64        // all up to here are durable in the log
+	moved   chan struct{} // closed and replaced whenever counter or err changes
+	err     error         // final
+}
+
+func newSequencer(store Store, log *audit.Log) *sequencer {
+	return &sequencer{
+		store: store, log: log, counter: log.Counter(),
+		kick: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), moved: make(chan struct{}),
+	}
+}
+
+// check refuses a database that is older than the log: it would bring back grants
+// that were revoked since.
+func (s *sequencer) check(ctx context.Context) error {
+	given, err := s.store.Counter(ctx)
+	if err != nil {
+		return err
+	}
+	if logged := s.log.Counter(); logged > given {
+		return fmt.Errorf("the store is older than the log: the log holds entry %d of this node, the store has given out only %d; "+
+			"the store was restored from a backup and would bring back what was revoked since: restore the newest store, or begin a new log and a new store together", logged, given)
+	}
+	return nil
+}
+
+func (s *sequencer) run() {
+	defer close(s.done)
+	for {
+		select {
+		case <-s.kick:
+		case <-s.quit:
+			s.drain() //nolint:errcheck // kept in s.err
+			return
+		}
+		if s.drain() != nil {
+			return
+		}
+	}
+}
+
+// drain logs all that is in the outbox now. A full disk is waited out: the rows
+// stay where they are, and so does whoever waits for a permission.
+func (s *sequencer) drain() error {
+	ctx := context.Background()
+	for {
+		rows, err := s.store.Outbox(ctx, s.durable(), outboxPage)
+		if err == nil && len(rows) == 0 {
+			return nil
+		}
+		if err == nil {
+			_, err = s.log.Append(ctx, rows)
+		}
+		if errors.Is(err, audit.ErrFull) {
+			select {
+			case <-s.quit:
+				return err
+			case <-time.After(time.Second):
+				continue
+			}
+		}
+		if err != nil {
+			s.advance(0, fmt.Errorf("log: %w", err))
+			return err
+		}
+		last := rows[len(rows)-1].Counter
+		s.advance(last, nil)
+		if err := s.store.Logged(ctx, last); err != nil && !errors.Is(err, audit.ErrFull) {
+			s.advance(0, err)
+			return err
+		}
+	}
+}
+
+func (s *sequencer) durable() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.counter
+}
+
+func (s *sequencer) advance(counter uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counter = max(s.counter, counter)
+	if s.err == nil {
+		s.err = err
+	}
+	close(s.moved)
+	s.moved = make(chan struct{})
+}
+
+// notify says that the outbox has something in it.
+func (s *sequencer) notify() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns once the entries up to counter are durable.
+func (s *sequencer) wait(ctx context.Context, counter uint64) error {
+	for {
+		s.mu.Lock()
+		reached, err, moved := s.counter >= counter, s.err, s.moved
+		s.mu.Unlock()
+		switch {
+		case reached:
+			return nil
+		case err != nil:
+			return err
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.done:
+			if s.durable() >= counter {
+				return nil
+			}
+			return ErrStopping
+		}
+	}
+}
+
+func (s *sequencer) close() {
+	close(s.quit)
+	<-s.done
+}

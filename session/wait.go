@@ -1,0 +1,156 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// wait holds until the request has its outcome. A store that cannot be read neither
+// admits nor refuses: it waits on.
+func (g *Gate) wait(ctx context.Context, r *Request, notice func(string) error) (Grant, error) {
+	changed, stop := g.hub.watch("request", r.ID)
+	defer stop()
+	if err := notice(fmt.Sprintf("signed in as %s; waiting for %s until %s. Ctrl-C withdraws the request.", r.User, g.waitsFor(r), clock(r.TimesOut))); err != nil {
+		g.left(r.ID)
+		return Grant{}, err
+	}
+	told := len(r.Approvals)
+	for {
+		now, gr, err := g.outcome(ctx, r.ID)
+		switch {
+		case ctx.Err() != nil:
+			g.left(r.ID)
+			return Grant{}, context.Cause(ctx)
+		case err != nil:
+			g.c.Logger.Warn("a held request cannot be read; waiting on", "request", r.ID, "err", err)
+		case now.State == RequestApproved:
+			g.countWaiting(r.ID, -1)
+			return gr, notice(said(gr))
+		case now.State != RequestPending:
+			g.countWaiting(r.ID, -1)
+			return Grant{}, now.refusal()
+		case len(now.Approvals) > told:
+			told = len(now.Approvals)
+			if err := notice(fmt.Sprintf("%s said yes; waiting for %s", now.Approvals[told-1].name(), g.waitsFor(&now))); err != nil {
+				g.left(r.ID)
+				return Grant{}, err
+			}
+		}
+		var retry <-chan time.Time
+		if err != nil {
+			retry = time.After(time.Second)
+		}
+		select {
+		case <-changed:
+		case <-retry:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// outcome reads a request, and its grant once that is durable in the log.
+func (g *Gate) outcome(ctx context.Context, id string) (r Request, gr Grant, err error) {
+	err = g.view(ctx, func(t Tx) (err error) {
+		if r, err = t.Request(id); err == nil && r.State == RequestApproved {
+			gr, err = t.Grant(r.Grant)
+		}
+		return err
+	})
+	if err != nil || r.State != RequestApproved {
+		return r, gr, err
+	}
+	counter, err := g.c.Store.Counter(ctx)
+	if err != nil {
+		return r, gr, err
+	}
+	return r, gr, g.seq.wait(ctx, counter)
+}
+
+// refusal is the error of a request that ended without a yes.
+func (r Request) refusal() error {
+	switch r.State {
+	case RequestDenied:
+		return &Denied{Reason: r.Outcome, By: r.decider()}
+	case RequestTimedOut:
+		return &Ended{Cause: ErrTimedOut.Cause, Say: r.Outcome + "; nothing was opened, connect again to ask again", At: r.Decided}
+	default:
+		return &Ended{Cause: ErrWithdrawn.Cause, Say: "the request was withdrawn", At: r.Decided}
+	}
+}
+
+// left says that a held client has gone. The last one takes the request with it,
+// unless the person said to keep it: a yes after that opens nothing.
+func (g *Gate) left(id string) {
+	var user string
+	//nolint:errcheck // restrict stops the gate by itself where it cannot write
+	g.restrict(context.Background(), func(t Tx) error {
+		if g.countWaiting(id, -1) > 0 {
+			return nil
+		}
+		r, err := t.Request(id)
+		if errors.Is(err, ErrNotFound) || (err == nil && (r.State != RequestPending || r.Keep)) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		user = r.User.ID()
+		r.State, r.Decided, r.Outcome = RequestWithdrawn, time.Now().UTC(), "withdrawn: the client hung up"
+		return g.saveRequest(t, r, audit.RequestWithdrawn, r.User.ID(), nil)
+	})
+	g.hub.tell(Change{"request", id, user})
+}
+
+// waitsFor says in words whom a request waits for: "1 of: dba (bob, carol)".
+func (g *Gate) waitsFor(r *Request) string {
+	stage, missing := progress(r.Decision.Stages, r.User, r.Approvals)
+	if missing == 0 {
+		return "nobody"
+	}
+	from := r.Decision.Stages[stage].From
+	names := append([]string{}, from.Groups...)
+	names = append(names, from.Emails...)
+	said := fmt.Sprintf("%d of: %s", missing, strings.Join(names, ", "))
+	if people := g.people(from, *r); len(people) > 0 {
+		said += " (" + strings.Join(people, ", ") + ")"
+	}
+	return said
+}
+
+// maxNamed is how many people a line of a terminal names.
+const maxNamed = 6
+
+// people names those who are known here and could say the next yes.
+func (g *Gate) people(from policy.People, r Request) []string {
+	var names []string
+	//nolint:errcheck // names are a courtesy; without them the groups are named
+	g.view(context.Background(), func(t Tx) error {
+		accounts, err := t.Accounts()
+		for _, a := range accounts {
+			if a.Disabled.IsZero() && from.Has(a.User) && !a.User.Same(r.User) && !approvedBy(r.Approvals, a.User) {
+				names = append(names, a.User.Short())
+			}
+		}
+		return err
+	})
+	if len(names) > maxNamed {
+		names = append(names[:maxNamed], "…")
+	}
+	return names
+}
+
+func approvedBy(approvals []Approval, u identity.User) bool {
+	for _, a := range approvals {
+		if a.Rule == "" && a.By.Same(u) {
+			return true
+		}
+	}
+	return false
+}

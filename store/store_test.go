@@ -1,0 +1,323 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/session"
+	"github.com/sallyport/sallyport/store"
+)
+
+// plain encodes events for tests of the store alone; the log's encoder is tested with the log.
+type plain struct{}
+
+func (plain) Encode(e audit.Event, counter uint64) (audit.Pending, error) {
+	return audit.Pending{Counter: counter, Leaf: []byte(e.Type), Body: []byte("body")}, nil
+}
+
+func open(t testing.TB, path string) *store.DB {
+	t.Helper()
+	db, err := store.Open(path, plain{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+func fresh(t testing.TB) *store.DB { return open(t, filepath.Join(t.TempDir(), "state.db")) }
+
+var alice = identity.User{Issuer: "https://idp.test", Subject: "alice", Email: "alice@example.com", Kind: identity.Person}
+
+func request(id string) session.Request {
+	return session.Request{
+		ID: id, State: session.RequestPending, User: alice, Created: time.Now(), TimesOut: time.Now().Add(time.Hour),
+		Input: policy.Input{User: alice, Target: "orders", Role: "reader"},
+	}
+}
+
+func grantOf(r session.Request) session.Grant {
+	return session.Grant{
+		ID: "grant-" + r.ID, State: session.GrantActive, User: r.User, Request: r.ID, Starts: time.Now(), Ends: time.Now().Add(time.Hour),
+		Key: session.Key{User: r.User.ID(), Target: r.Input.Target, Role: r.Input.Role},
+	}
+}
+
+func recordOf(g session.Grant) session.Record {
+	return session.Record{ID: "session-" + g.ID, Live: true, Grant: g.ID, Key: g.Key, User: g.User, Started: time.Now()}
+}
+
+func update(t *testing.T, db *store.DB, fn func(session.Tx) error) error {
+	t.Helper()
+	_, err := db.Update(t.Context(), fn)
+	return err
+}
+
+func TestOutcomeIsFinal(t *testing.T) {
+	outcomes := []session.RequestState{session.RequestApproved, session.RequestDenied, session.RequestWithdrawn, session.RequestTimedOut}
+	for _, first := range outcomes {
+		for _, second := range append(outcomes, session.RequestPending) {
+			t.Run(fmt.Sprintf("%s then %s", first, second), func(t *testing.T) {
+				db := fresh(t)
+				r := request("r")
+				if err := update(t, db, func(tx session.Tx) error { return tx.SaveRequest(r) }); err != nil {
+					t.Fatal(err)
+				}
+				r.State = first
+				if err := update(t, db, func(tx session.Tx) error { return tx.SaveRequest(r) }); err != nil {
+					t.Fatalf("first outcome: %v", err)
+				}
+				r.State = second
+				err := update(t, db, func(tx session.Tx) error { return tx.SaveRequest(r) })
+				if !errors.Is(err, store.ErrTransition) {
+					t.Fatalf("a second outcome gave %v, want ErrTransition", err)
+				}
+			})
+		}
+	}
+}
+
+func TestTransitionsRefused(t *testing.T) {
+	approved := request("r")
+	approved.State = session.RequestApproved
+	bob := identity.User{Issuer: alice.Issuer, Subject: "bob"}
+	trials := []struct {
+		name string
+		do   func(session.Tx) error
+		say  string
+	}{
+		{"a request begins approved", func(tx session.Tx) error { return tx.SaveRequest(approved) }, "a request begins pending"},
+		{"a grant of a pending request", func(tx session.Tx) error {
+			r := request("r2")
+			return errors.Join(tx.SaveRequest(r), tx.SaveGrant(grantOf(r)))
+		}, "from an approved request"},
+		{"a grant for somebody else", func(tx session.Tx) error {
+			g := grantOf(approved)
+			g.Key.User = bob.ID()
+			return errors.Join(tx.SaveRequest(request("r")), tx.SaveRequest(approved), tx.SaveGrant(g))
+		}, "for what its request asked"},
+		{"a grant for another role", func(tx session.Tx) error {
+			g := grantOf(approved)
+			g.Key.Role = "writer"
+			return errors.Join(tx.SaveRequest(request("r")), tx.SaveRequest(approved), tx.SaveGrant(g))
+		}, "for what its request asked"},
+		{"a session under an ended grant", func(tx session.Tx) error {
+			g := grantOf(approved)
+			ended := g
+			ended.State = session.GrantRevoked
+			return errors.Join(tx.SaveRequest(request("r")), tx.SaveRequest(approved), tx.SaveGrant(g), tx.SaveGrant(ended), tx.SaveSession(recordOf(g)))
+		}, "under its own active grant"},
+		{"a session of another role than the grant's", func(tx session.Tx) error {
+			g := grantOf(approved)
+			s := recordOf(g)
+			s.Key.Role = "writer"
+			return errors.Join(tx.SaveRequest(request("r")), tx.SaveRequest(approved), tx.SaveGrant(g), tx.SaveSession(s))
+		}, "under its own active grant"},
+		{"an ended grant lives again", func(tx session.Tx) error {
+			g := grantOf(approved)
+			ended := g
+			ended.State = session.GrantExpired
+			return errors.Join(tx.SaveRequest(request("r")), tx.SaveRequest(approved), tx.SaveGrant(g), tx.SaveGrant(ended), tx.SaveGrant(g))
+		}, "the grant has ended"},
+		{"what was asked changes", func(tx session.Tx) error {
+			other := request("r")
+			other.Input.Role = "writer"
+			return errors.Join(tx.SaveRequest(request("r")), tx.SaveRequest(other))
+		}, "what was asked does not change"},
+		{"an ended sign-in stands again", func(tx session.Tx) error {
+			s := identity.SignIn{ID: "s", User: alice}
+			ended := s
+			ended.Ended = time.Now()
+			return errors.Join(tx.SaveSignIn(s), tx.SaveSignIn(ended), tx.SaveSignIn(s))
+		}, "the sign-in has ended"},
+	}
+	for _, trial := range trials {
+		t.Run(trial.name, func(t *testing.T) {
+			db := fresh(t)
+			err := update(t, db, trial.do)
+			if !errors.Is(err, store.ErrTransition) || !strings.Contains(err.Error(), trial.say) {
+				t.Fatalf("got %v, want ErrTransition with %q", err, trial.say)
+			}
+			if err := db.View(t.Context(), func(tx session.Tx) error {
+				rows, err := tx.Requests(session.Filter{})
+				if len(rows) > 0 {
+					t.Errorf("a refused update left %d requests behind", len(rows))
+				}
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// A state change and its entry are one transaction: an error leaves neither, and
+// gives no counter away.
+func TestOutboxIsPartOfTheChange(t *testing.T) {
+	db := fresh(t)
+	broken := errors.New("changed my mind")
+	err := update(t, db, func(tx session.Tx) error {
+		return errors.Join(tx.SaveRequest(request("r")), tx.Log(audit.Event{Type: "request.created"}), broken)
+	})
+	if !errors.Is(err, broken) {
+		t.Fatalf("got %v", err)
+	}
+	counter, err := db.Update(t.Context(), func(tx session.Tx) error {
+		return errors.Join(tx.SaveRequest(request("r")), tx.Log(audit.Event{Type: "request.created"}), tx.Log(audit.Event{Type: "request.approved"}))
+	})
+	if err != nil || counter != 2 {
+		t.Fatalf("counter %d, %v; want 2", counter, err)
+	}
+	rows, err := db.Outbox(t.Context(), 0, 10)
+	if err != nil || len(rows) != 2 || rows[0].Counter != 1 || rows[1].Counter != 2 || string(rows[1].Leaf) != "request.approved" {
+		t.Fatalf("outbox %v, %v", rows, err)
+	}
+	if err := db.Logged(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if rows, err = db.Outbox(t.Context(), 0, 10); err != nil || len(rows) != 1 {
+		t.Fatalf("outbox after logging: %v, %v", rows, err)
+	}
+	if given, err := db.Counter(t.Context()); err != nil || given != 2 {
+		t.Fatalf("counter %d, %v", given, err)
+	}
+}
+
+// Updates that share a commit must not share a fate: one that fails takes nothing
+// of the others with it, and counters stay gapless.
+func TestUpdatesShareACommitOnly(t *testing.T) {
+	db := fresh(t)
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			err := update(t, db, func(tx session.Tx) error {
+				if err := errors.Join(tx.SaveRequest(request(fmt.Sprint("r", i))), tx.Log(audit.Event{Type: fmt.Sprint(i)})); err != nil {
+					return err
+				}
+				switch {
+				case i%3 == 0:
+					return errors.New("no")
+				case i%7 == 0:
+					panic("also no")
+				}
+				return nil
+			})
+			if fails := i%3 == 0 || i%7 == 0; fails != (err != nil) {
+				t.Errorf("update %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	rows, err := db.Outbox(t.Context(), 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := 0
+	for i := range 200 {
+		if i%3 != 0 && i%7 != 0 {
+			kept++
+		}
+	}
+	if len(rows) != kept {
+		t.Fatalf("%d rows in the outbox, want %d", len(rows), kept)
+	}
+	for i, row := range rows {
+		if row.Counter != uint64(i+1) {
+			t.Fatalf("row %d has counter %d: a gap", i, row.Counter)
+		}
+	}
+}
+
+func TestClosedAndReopened(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	db, err := store.Open(path, plain{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := request("r")
+	want.Input.Reason = "INC-42 ünïcödé"
+	if err := update(t, db, func(tx session.Tx) error { return tx.SaveRequest(want) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Update(t.Context(), func(session.Tx) error { return nil }); err == nil {
+		t.Fatal("a closed store took an update")
+	}
+	db = open(t, path)
+	if err := db.View(t.Context(), func(tx session.Tx) error {
+		got, err := tx.Request("r")
+		if err == nil && (got.Input.Reason != want.Input.Reason || !got.TimesOut.Equal(want.TimesOut) || got.User.ID() != alice.ID()) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		_, missing := tx.Request("nobody's")
+		if !errors.Is(missing, session.ErrNotFound) {
+			t.Errorf("missing request: %v", missing)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStoreReadableByOthersIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := store.Open(path, plain{})
+	if err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Fatalf("got %v, want the command that mends it", err)
+	}
+}
+
+func TestViewCannotLog(t *testing.T) {
+	db := fresh(t)
+	err := db.View(t.Context(), func(tx session.Tx) error { return tx.Log(audit.Event{Type: "x"}) })
+	if err == nil {
+		t.Fatal("a view logged")
+	}
+	if err := db.View(t.Context(), func(tx session.Tx) error { return tx.SaveRequest(request("r")) }); err == nil {
+		t.Fatal("a view saved")
+	}
+}
+
+func BenchmarkUpdate(b *testing.B) {
+	for _, writers := range []int{1, 64} {
+		b.Run(fmt.Sprint(writers), func(b *testing.B) {
+			db := fresh(b)
+			var next sync.Mutex
+			n := 0
+			b.SetParallelism(writers)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					next.Lock()
+					n++
+					id := fmt.Sprint("r", n)
+					next.Unlock()
+					if _, err := db.Update(context.Background(), func(tx session.Tx) error {
+						return errors.Join(tx.SaveRequest(request(id)), tx.Log(audit.Event{Type: "request.created"}))
+					}); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
