@@ -1,6 +1,10 @@
 package identity
 
-import "crypto/x509"
+import (
+	"crypto/x509"
+
+	"golang.org/x/crypto/ssh"
+)
 
 // ProofKind is the way in which somebody showed who they are. Rules can ask for
 // some of them: rule { proof = ["certificate", "token"] }.
@@ -22,6 +26,8 @@ type Proof struct {
 	// Certificate is the leaf that the client proved possession of in its
 	// handshake. Protocols check nothing else about it.
 	Certificate *x509.Certificate
+	// SSH is the same for SSH: a certificate whose key the client has signed with.
+	SSH *ssh.Certificate
 	// Token is the grant token or JWT as the client sent it.
 	Token Token
 }

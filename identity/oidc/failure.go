@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 
 	"golang.org/x/oauth2"
 
@@ -57,6 +58,7 @@ func clean(err error) error {
 		invalid  x509.CertificateInvalidError
 		operr    *net.OpError
 		dns      *net.DNSError
+		call     *url.Error
 	)
 	switch {
 	case err == nil:
@@ -88,12 +90,19 @@ func clean(err error) error {
 		return fmt.Errorf("%w: no connection (%s)", identity.ErrUnreachable, operr.Op)
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%w: %w", identity.ErrUnreachable, context.Canceled)
+	case errors.As(err, &call): // a connection that the provider closed, as when it restarts
+		return fmt.Errorf("%w: the connection broke", identity.ErrUnreachable)
 	}
-	return errNotUnderstood
+	return puzzling("its answer was not understood")
 }
 
-// errNotUnderstood stands for every error whose text could quote the provider.
-var errNotUnderstood = errors.New("its answer was not understood")
+// puzzling stands for an answer that makes no sense: half of one, or an error page
+// of something in between. It says nothing about the user, so it counts as none; its
+// own text is left out.
+type puzzling string
+
+func (p puzzling) Error() string        { return string(p) }
+func (p puzzling) Is(target error) bool { return target == identity.ErrUnreachable }
 
 func isTimeout(err error) bool {
 	var timeout net.Error

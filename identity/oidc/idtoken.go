@@ -11,8 +11,6 @@ import (
 
 	goidc "github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
-
-	"github.com/sallyport/sallyport/identity"
 )
 
 const (
@@ -161,9 +159,6 @@ func (w *watched) explain(error) error {
 	if w.err == nil {
 		return errors.New("the token's form or signature is wrong")
 	}
-	if cleaned := clean(w.err); errors.Is(cleaned, identity.ErrUnreachable) {
-		return fmt.Errorf("signing keys: %w", cleaned)
-	}
-	// go-oidc keeps no status of this answer: without keys nothing is known of the user.
-	return fmt.Errorf("signing keys: %w: its answer was not understood", identity.ErrUnreachable)
+	// go-oidc keeps no status of a bad answer: that, too, is none.
+	return fmt.Errorf("signing keys: %w", clean(w.err))
 }

@@ -145,7 +145,7 @@ func (i *issuer) getJSON(ctx context.Context, url, bearer string, into any) erro
 	}
 	kind, _, _ := mime.ParseMediaType(reply.Header.Get("Content-Type"))
 	if kind != "application/json" {
-		return errors.New("it answered with something other than JSON")
+		return puzzling("it answered with something other than JSON")
 	}
 	if err := json.NewDecoder(reply.Body).Decode(into); err != nil {
 		return clean(err)

@@ -301,8 +301,12 @@ func (i *issuer) refuse(what string, err error) *Failure {
 // tokenFailure explains an error of the token endpoint.
 func (i *issuer) tokenFailure(err error) *Failure {
 	err = clean(err)
-	var reply *answered
+	var (
+		reply  *answered
+		puzzle puzzling
+	)
 	switch {
+	case errors.As(err, &puzzle):
 	case errors.Is(err, identity.ErrUnreachable):
 		return fail("the identity provider does not answer; try again, or tell who runs the gate", fmt.Errorf("token endpoint of %s: %w", i.config.Issuer, err))
 	case errors.As(err, &reply) && (reply.code == "invalid_client" || reply.code == "unauthorized_client"):
