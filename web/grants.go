@@ -1,0 +1,244 @@
+package web
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/session"
+)
+
+type grantsPage struct {
+	Active []session.Grant
+	Past   []session.Grant
+	More   string
+}
+
+func (s *Web) grants(v *visit) error {
+	filter, err := paging(v)
+	if err != nil {
+		return err
+	}
+	all, err := s.gate.Grants(v.r.Context(), v.by, filter)
+	if err != nil {
+		return err
+	}
+	page := grantsPage{}
+	for _, g := range all {
+		if g.State == session.GrantActive {
+			page.Active = append(page.Active, g)
+		} else {
+			page.Past = append(page.Past, g)
+		}
+	}
+	if len(all) == filter.Limit {
+		page.More = more(all[len(all)-1].Starts)
+	}
+	return s.show(v, http.StatusOK, "grants", view{Title: "Grants", Topics: "grant", Wide: true, Body: page})
+}
+
+type grantPage struct {
+	G        session.Grant
+	Mine     bool
+	MayCut   bool
+	Sessions []session.Record
+	Connect  string // what to type, by browser or certificate
+	ByToken  string // what to type with the token
+	Token    string // shown in this answer and never again
+	TokenEnd time.Time
+	Extend   string
+}
+
+func (s *Web) grant(v *visit) error {
+	g, err := s.gate.Grant(v.r.Context(), v.by, v.id())
+	if err != nil {
+		return err
+	}
+	return s.showGrant(v, g, "", time.Time{})
+}
+
+func (s *Web) showGrant(v *visit, g session.Grant, token string, ends time.Time) error {
+	sessions, err := s.gate.Sessions(v.r.Context(), v.by, session.Filter{Grant: g.ID, Limit: 50})
+	if err != nil {
+		return err
+	}
+	again := url.Values{"target": {g.Key.Target}, "role": {g.Key.Role}, "reason": {g.Reason}, "ticket": {g.Ticket}}
+	if g.Key.Object != "" {
+		again.Set("object", g.Key.Object)
+	}
+	page := grantPage{
+		G: g, Mine: g.User.ID() == v.by.User.ID(), MayCut: s.gate.MayCut(v.by, g.Key.Target) == nil, Sessions: sessions,
+		Token: token, TokenEnd: ends, Extend: "/requests/new?" + again.Encode(),
+	}
+	page.Connect, page.ByToken = s.connect(g)
+	return s.show(v, http.StatusOK, "grant", view{
+		Title: fmt.Sprintf("%s as %s", g.Key.Target, g.Key.Role), Topics: "grant session", Body: page,
+	})
+}
+
+// connect writes the command lines that use the grant. Empty where the gate has no
+// listener for the target's protocol.
+func (s *Web) connect(g session.Grant) (plain, token string) {
+	protocol := ""
+	if t, ok := s.gate.Policy().Target(g.Key.Target); ok {
+		protocol = t.Protocol
+	}
+	host, port, err := net.SplitHostPort(s.config.Addresses[protocol])
+	if err != nil || protocol != "postgres" {
+		return "", ""
+	}
+	database := g.Key.Target
+	if g.Key.Object != "" {
+		database += "/" + g.Key.Object
+	}
+	line := func(user string) string {
+		words := []string{"host=" + conninfo(host), "port=" + conninfo(port), "user=" + conninfo(user), "dbname=" + conninfo(database), "sslmode=verify-full"}
+		if s.config.RootCA != "" {
+			words = append(words, "sslrootcert="+conninfo(s.config.RootCA))
+		}
+		return `psql ` + shell(strings.Join(words, " "))
+	}
+	return line(g.Key.Role), line(g.Key.Role + "+token")
+}
+
+// conninfo quotes a value of a libpq connection string (PostgreSQL, section 34.1.1.1).
+func conninfo(value string) string {
+	if value != "" && !strings.ContainsAny(value, " '\\\t\n") {
+		return value
+	}
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"
+}
+
+// shell quotes a word for a POSIX shell.
+func shell(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
+
+func (s *Web) grantToken(v *visit) error {
+	token, record, err := s.gate.GrantToken(v.r.Context(), v.by, v.id())
+	if err != nil {
+		return err
+	}
+	g, err := s.gate.Grant(v.r.Context(), v.by, v.id())
+	if err != nil {
+		return err
+	}
+	return s.showGrant(v, g, token.Reveal(), record.Expires)
+}
+
+func (s *Web) release(v *visit) error {
+	if err := s.gate.Release(v.r.Context(), v.by, v.id()); err != nil {
+		return err
+	}
+	return redirect(v, "/g/"+url.PathEscape(v.id()))
+}
+
+func (s *Web) revoke(v *visit) error {
+	why, err := reason(v)
+	if err != nil {
+		return err
+	}
+	if err := s.gate.Revoke(v.r.Context(), v.by, v.id(), why); err != nil {
+		return err
+	}
+	return redirect(v, "/g/"+url.PathEscape(v.id()))
+}
+
+// reason reads the one field that says why something is cut.
+func reason(v *visit) (string, error) {
+	fields, err := form(v)
+	if err != nil {
+		return "", err
+	}
+	why := strings.TrimSpace(fields.Get("why"))
+	return why, short("why", why, session.MaxReason)
+}
+
+type sessionsPage struct {
+	Live []row
+	Past []row
+	More string
+}
+
+// row is a session with what this person may do with it.
+type row struct {
+	session.Record
+	MayCut    bool
+	MayReview bool
+}
+
+func (s *Web) sessions(v *visit) error {
+	filter, err := paging(v)
+	if err != nil {
+		return err
+	}
+	all, err := s.gate.Sessions(v.r.Context(), v.by, filter)
+	if err != nil {
+		return err
+	}
+	page := sessionsPage{}
+	for _, r := range all {
+		one := row{Record: r, MayCut: r.User.ID() == v.by.User.ID() || s.gate.MayCut(v.by, r.Key.Target) == nil, MayReview: s.gate.MayReview(v.by, r) == nil}
+		if r.Live {
+			page.Live = append(page.Live, one)
+		} else {
+			page.Past = append(page.Past, one)
+		}
+	}
+	if len(all) == filter.Limit {
+		page.More = more(all[len(all)-1].Started)
+	}
+	return s.show(v, http.StatusOK, "sessions", view{Title: "Sessions", Topics: "session", Wide: true, Body: page})
+}
+
+func (s *Web) kill(v *visit) error {
+	why, err := reason(v)
+	if err != nil {
+		return err
+	}
+	if err := s.gate.Kill(v.r.Context(), v.by, v.id(), why); err != nil {
+		return err
+	}
+	return redirect(v, "/sessions")
+}
+
+type usersPage struct {
+	Accounts []identity.Account
+	Self     string
+}
+
+func (s *Web) users(v *visit) error {
+	accounts, err := s.gate.Users(v.r.Context(), v.by)
+	if err != nil {
+		return err
+	}
+	return s.show(v, http.StatusOK, "users", view{Title: "Users", Wide: true, Body: usersPage{Accounts: accounts, Self: v.by.User.ID()}})
+}
+
+func (s *Web) disable(v *visit) error {
+	fields, err := form(v)
+	if err != nil {
+		return err
+	}
+	why := strings.TrimSpace(fields.Get("why"))
+	if err := short("why", why, session.MaxReason); err != nil {
+		return err
+	}
+	if err := s.gate.Disable(v.r.Context(), v.by, fields.Get("user"), why); err != nil {
+		return err
+	}
+	return redirect(v, "/users")
+}
+
+func (s *Web) enable(v *visit) error {
+	fields, err := form(v)
+	if err != nil {
+		return err
+	}
+	if err := s.gate.Enable(v.r.Context(), v.by, fields.Get("user")); err != nil {
+		return err
+	}
+	return redirect(v, "/users")
+}

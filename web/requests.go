@@ -1,0 +1,297 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/session"
+)
+
+// freshFor is how old the sign-in of somebody who says yes may be (flows.md). The
+// page offers to sign in again before anybody types in vain.
+const freshFor = 10 * time.Minute
+
+type homePage struct {
+	Inbox   []session.Request
+	Mine    []session.Request // pending
+	Grants  []session.Grant   // active
+	Targets []session.TargetView
+}
+
+func (s *Web) home(v *visit) error {
+	ctx := v.r.Context()
+	inbox, err := s.gate.Inbox(ctx, v.by)
+	if err != nil {
+		return err
+	}
+	mine, err := s.gate.Requests(ctx, v.by, session.Filter{User: v.by.User.ID(), State: string(session.RequestPending), Limit: 20})
+	if err != nil {
+		return err
+	}
+	grants, err := s.gate.Grants(ctx, v.by, session.Filter{User: v.by.User.ID(), State: string(session.GrantActive), Limit: 20})
+	if err != nil {
+		return err
+	}
+	return s.show(v, http.StatusOK, "home", view{
+		Title: "Home", Topics: "request grant", Refresh: 0,
+		Body: homePage{Inbox: inbox, Mine: mine, Grants: grants, Targets: s.gate.Targets(v.by)},
+	})
+}
+
+type requestsPage struct {
+	Inbox []session.Request
+	Past  []session.Request
+	More  string
+}
+
+func (s *Web) requests(v *visit) error {
+	filter, err := paging(v)
+	if err != nil {
+		return err
+	}
+	inbox, err := s.gate.Inbox(v.r.Context(), v.by)
+	if err != nil {
+		return err
+	}
+	past, err := s.gate.Requests(v.r.Context(), v.by, filter)
+	if err != nil {
+		return err
+	}
+	page := requestsPage{Inbox: inbox, Past: past}
+	if len(past) == filter.Limit {
+		page.More = more(past[len(past)-1].Created)
+	}
+	return s.show(v, http.StatusOK, "requests", view{Title: "Requests", Topics: "request", Wide: true, Body: page})
+}
+
+func more(last time.Time) string {
+	return "?" + url.Values{"before": {last.UTC().Format(time.RFC3339)}}.Encode()
+}
+
+// requestPage is what request.html shows: the sentence to judge, and the decision.
+type requestPage struct {
+	R        session.Request
+	May      bool   // this person may decide, now
+	WhyNot   string // else why not; empty for who has no part in it
+	Stale    bool   // the sign-in is too old for a yes
+	Mine     bool
+	Longest  time.Duration
+	For      time.Duration // what a yes would give
+	ReadOnly bool
+	Until    time.Time
+	Problem  string
+	Word     string
+	Missing  string
+	Past     []session.Request // of the same person and target, decided before
+	Now      []session.Grant   // what the person has on the target now
+	Here     string
+}
+
+func (s *Web) request(v *visit) error {
+	request, err := s.gate.Request(v.r.Context(), v.by, v.id())
+	if err != nil {
+		return err
+	}
+	verdict, err := narrowed(v.r.URL.Query())
+	if err != nil {
+		return err
+	}
+	return s.showRequest(v, http.StatusOK, request, verdict, "")
+}
+
+// narrowed reads the shorter duration and the smaller scope of a form.
+func narrowed(fields url.Values) (session.Verdict, error) {
+	d, err := duration(fields.Get("for"))
+	verdict := session.Verdict{Duration: d, ReadOnly: fields.Get("access") == "read-only", Word: fields.Get("word")}
+	return verdict, firstError(err, short("word", verdict.Word, session.MaxReason))
+}
+
+func (s *Web) showRequest(v *visit, code int, r session.Request, verdict session.Verdict, problem string) error {
+	ctx := v.r.Context()
+	page := requestPage{
+		R: r, Mine: r.User.Same(v.by.User), Longest: r.Decision.Duration, For: r.Decision.Duration, Problem: problem,
+		ReadOnly: r.Decision.Scope.ReadOnly || verdict.ReadOnly, Word: verdict.Word, Missing: missing(r), Here: v.r.URL.Path,
+	}
+	if verdict.Duration > 0 && verdict.Duration < page.For {
+		page.For = verdict.Duration
+	}
+	page.Until = s.now().Add(page.For)
+	data := view{Title: fmt.Sprintf("%s wants %s as %s", r.User.Short(), r.Input.Target, r.Input.Role), Topics: "request grant hold"}
+	if r.State == session.RequestPending {
+		if err := s.gate.MayDecide(v.by, r); err == nil {
+			page.May = true
+		} else {
+			page.WhyNot = sentence(s.message(err))
+		}
+		page.Stale = !page.Mine && s.now().Sub(v.by.Created) > freshFor
+		if page.Mine {
+			data.Refresh = 5
+		}
+	}
+	about := session.Filter{User: r.User.ID(), Target: r.Input.Target, Limit: 5}
+	past, err := s.gate.Requests(ctx, v.by, about)
+	if err != nil {
+		return err
+	}
+	page.Past = slices.DeleteFunc(past, func(other session.Request) bool { return other.ID == r.ID })
+	about.State = string(session.GrantActive)
+	if page.Now, err = s.gate.Grants(ctx, v.by, about); err != nil {
+		return err
+	}
+	page.Now = slices.DeleteFunc(page.Now, func(g session.Grant) bool { return g.Request == r.ID })
+	data.Body = page
+	return s.show(v, code, "request", data)
+}
+
+// missing says whose yes is still needed: "1 of dba".
+func missing(r session.Request) string {
+	for i, stage := range r.Decision.Stages {
+		yes := 0
+		for _, approval := range r.Approvals {
+			if approval.Yes && approval.Stage == i {
+				yes++
+			}
+		}
+		if yes < stage.Count {
+			return fmt.Sprintf("%d of %s", stage.Count-yes, names(stage.From.Groups, stage.From.Emails))
+		}
+	}
+	return ""
+}
+
+func (s *Web) decide(v *visit) error {
+	fields, err := form(v)
+	if err != nil {
+		return err
+	}
+	verdict, err := narrowed(fields)
+	if err != nil {
+		return err
+	}
+	switch fields.Get("verdict") {
+	case "yes":
+		verdict.Yes = true
+	case "no":
+	default:
+		return &session.Invalid{Field: "verdict", Hint: "press Deny or Approve"}
+	}
+	_, err = s.verdict(v, verdict)
+	var invalid *session.Invalid
+	if errors.As(err, &invalid) && v.page() {
+		request, again := s.gate.Request(v.r.Context(), v.by, v.id())
+		if again != nil {
+			return again
+		}
+		return s.showRequest(v, http.StatusUnprocessableEntity, request, verdict, sentence(s.message(err)))
+	}
+	if err != nil {
+		return err
+	}
+	return redirect(v, "/requests/"+url.PathEscape(v.id()))
+}
+
+// verdict gives the answer to the gate. A yes needs a person who signed in just now:
+// a screen left open, or a token lying about, must not approve.
+func (s *Web) verdict(v *visit, verdict session.Verdict) (session.Request, error) {
+	if verdict.Yes && s.now().Sub(v.by.Created) > freshFor {
+		return session.Request{}, &session.Denied{Reason: "a yes needs a sign-in of the last ten minutes", Next: "sign in again"}
+	}
+	return s.gate.Decide(v.r.Context(), v.by, v.id(), verdict)
+}
+
+func (s *Web) withdraw(v *visit) error {
+	if err := s.gate.Withdraw(v.r.Context(), v.by, v.id()); err != nil {
+		return err
+	}
+	return redirect(v, "/requests/"+url.PathEscape(v.id()))
+}
+
+// askPage is what new.html shows: a request made before the connection.
+type askPage struct {
+	Targets []session.TargetView
+	Filled  session.NewRequest
+	For     string
+	Problem string
+	Field   string
+}
+
+func (s *Web) askForm(v *visit) error {
+	q := v.r.URL.Query()
+	page := askPage{Targets: s.gate.Targets(v.by), Filled: session.NewRequest{
+		Target: q.Get("target"), Role: q.Get("role"), Object: q.Get("object"), Reason: q.Get("reason"), Ticket: q.Get("ticket"),
+	}}
+	return s.show(v, http.StatusOK, "new", view{Title: "Ask for access", Body: page})
+}
+
+func (s *Web) ask(v *visit) error {
+	fields, err := form(v)
+	if err != nil {
+		return err
+	}
+	n := session.NewRequest{
+		Target: fields.Get("target"), Role: fields.Get("role"), Object: fields.Get("object"),
+		Reason: oneLine(fields.Get("reason")), Ticket: fields.Get("ticket"),
+	}
+	if n.Target == "" { // the form's one list of targets with their roles
+		n.Target, n.Role = pair(fields.Get("access"))
+	}
+	n.Duration, err = duration(fields.Get("for"))
+	var request session.Request
+	if err = firstError(err, checkAsk(n)); err == nil {
+		request, err = s.gate.Ask(v.r.Context(), v.by, v.addr, n)
+	}
+	var invalid *session.Invalid
+	if errors.As(err, &invalid) && v.page() {
+		page := askPage{Targets: s.gate.Targets(v.by), Filled: n, For: fields.Get("for"), Problem: sentence(s.message(err)), Field: invalid.Field}
+		return s.show(v, http.StatusUnprocessableEntity, "new", view{Title: "Ask for access", Body: page})
+	}
+	if err != nil {
+		return err
+	}
+	return redirect(v, "/requests/"+url.PathEscape(request.ID))
+}
+
+func checkAsk(n session.NewRequest) error {
+	if n.Target == "" || n.Role == "" {
+		return &session.Invalid{Field: "target", Hint: "say which target and as which role"}
+	}
+	for field, name := range map[string]string{"target": n.Target, "role": n.Role, "object": n.Object} {
+		if len(name) > session.MaxName {
+			return &session.Invalid{Field: field, Hint: fmt.Sprintf("the %s is longer than %d bytes", field, session.MaxName)}
+		}
+	}
+	return firstError(short("reason", n.Reason, session.MaxReason), short("ticket", n.Ticket, session.MaxTicket))
+}
+
+// names lists people and groups.
+func names(lists ...[]string) string { return strings.Join(slices.Concat(lists...), ", ") }
+
+// pair splits "target as role", the value of the form's list, at its last " as ".
+func pair(access string) (target, role string) {
+	i := strings.LastIndex(access, " as ")
+	if i < 0 {
+		return access, ""
+	}
+	return access[:i], access[i+len(" as "):]
+}
+
+// decidedBy says by whom a request was decided, for its page.
+func decidedBy(r session.Request) string {
+	var who []string
+	for _, approval := range r.Approvals {
+		who = append(who, approver(approval))
+	}
+	return names(who)
+}
+
+func approver(a session.Approval) string {
+	if a.Rule != "" {
+		return "rule " + a.Rule
+	}
+	return a.By.String()
+}

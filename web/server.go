@@ -1,0 +1,27 @@
+package web
+
+import (
+	"crypto/tls"
+	"net/http"
+	"time"
+)
+
+// Limits of the server that carries the pages. Write has no deadline of its own:
+// websockets set theirs, and a recording may be long.
+const (
+	headTimeout = 10 * time.Second
+	bodyTimeout = 30 * time.Second
+	idleTimeout = 2 * time.Minute
+	maxHead     = 32 << 10
+)
+
+// Server is the http.Server for the pages, with limits against clients that are
+// slow on purpose: ten seconds for a head, thirty for a body, 32 KiB of headers.
+func Server(h http.Handler, conf *tls.Config) *http.Server {
+	return &http.Server{
+		Handler: h, TLSConfig: conf,
+		ReadHeaderTimeout: headTimeout, ReadTimeout: bodyTimeout,
+		WriteTimeout: 2 * time.Minute, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHead,
+	}
+}
