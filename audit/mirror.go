@@ -47,6 +47,15 @@ func (m *mirror) run() {
 			broken = true
 		}
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dropped > 0 && !broken {
+		_, _ = m.out.Write(gapLine(m.dropped)) // the last word; there is nobody to tell
+	}
+}
+
+func gapLine(n int) []byte {
+	return append(strconv.AppendInt([]byte(`{"gap":`), int64(n), 10), "}\n"...)
 }
 
 // add queues the lines of a batch. It never blocks.
@@ -61,7 +70,7 @@ func (m *mirror) add(first int64, items []item) {
 			return
 		}
 		if m.dropped > 0 && len(m.lines) < cap(m.lines) {
-			m.lines <- append(strconv.AppendInt([]byte(`{"gap":`), int64(m.dropped), 10), "}\n"...)
+			m.lines <- gapLine(m.dropped)
 			m.dropped = 0
 		}
 		line := mirrorLine(first+int64(i), items[i].Leaf, items[i].Body)

@@ -1,0 +1,43 @@
+package audit
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func chmod(t testing.TB, name string, mode os.FileMode) {
+	t.Helper()
+	if err := os.Chmod(name, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readFile(t testing.TB, parts ...string) []byte {
+	t.Helper()
+	p, err := os.ReadFile(filepath.Join(parts...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func writeFile(t testing.TB, data []byte, parts ...string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(parts...), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// copyDir copies a log, so that each trial has its own.
+func copyDir(t testing.TB, from string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{fileKey, filePseudonym} {
+		chmod(t, filepath.Join(to, name), 0o600)
+	}
+	return to
+}

@@ -1,0 +1,239 @@
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// written is a log of some batches, with the WAL's length after each.
+type written struct {
+	dir   string
+	wal   []byte
+	sizes []int64 // entries after each batch
+	ends  []int   // bytes of the WAL after each batch
+	begin []byte  // the checkpoint file of the empty log
+}
+
+func writeBatches(t testing.TB, batches ...int) written {
+	t.Helper()
+	w := written{dir: newLogDir(t)}
+	l := openLog(t, Config{Dir: w.dir})
+	w.begin = readFile(t, w.dir, fileCheckpoint)
+	for _, n := range batches {
+		var ps []Pending
+		for i := range n {
+			ps = append(ps, encode(t, l, l.Counter()+uint64(i)+1, Event{Type: SignedIn, Actor: "iss#alice", Body: "x"}))
+		}
+		if _, err := l.Append(t.Context(), ps); err != nil {
+			t.Fatal(err)
+		}
+		w.sizes, w.ends = append(w.sizes, l.State().Size), append(w.ends, int(l.wal.offset))
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.wal = readFile(t, w.dir, "wal/000001.seg")
+	return w
+}
+
+// crashed makes the log look as after a crash before any tile was written: only
+// the WAL knows of the entries.
+func (w written) crashed(t testing.TB, wal []byte) string {
+	t.Helper()
+	dir := copyDir(t, w.dir)
+	writeFile(t, w.begin, dir, fileCheckpoint)
+	writeFile(t, wal, dir, "wal/000001.seg")
+	return dir
+}
+
+// TestTornTailAtEveryLength cuts the WAL at each byte, as a crash may: all batches
+// that were whole are there, and the log goes on.
+func TestTornTailAtEveryLength(t *testing.T) {
+	w := writeBatches(t, 1, 3, 2)
+	dir := w.crashed(t, w.wal)
+	for cut := range len(w.wal) + 1 {
+		want := int64(0)
+		for i, end := range w.ends {
+			if cut >= end {
+				want = w.sizes[i]
+			}
+		}
+		writeFile(t, w.begin, dir, fileCheckpoint)
+		writeFile(t, w.wal[:cut], dir, "wal/000001.seg")
+		l, err := Open(Config{Dir: dir, Node: "a"})
+		if err != nil {
+			t.Fatalf("cut at byte %d of %d: %v", cut, len(w.wal), err)
+		}
+		if s := l.State(); s.Size != want {
+			t.Fatalf("cut at byte %d: %d entries, want %d", cut, s.Size, want)
+		}
+		if cut%97 == 0 {
+			fill(t, l, 1)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if cut%97 == 0 {
+			mustVerify(t, dir, VerifyOptions{})
+		}
+		_ = os.RemoveAll(filepath.Join(dir, "tile"))
+		_ = os.Mkdir(filepath.Join(dir, "tile"), 0o700)
+	}
+}
+
+// TestFlippedBitIsNoTornTail flips bits anywhere: the log refuses to start, names a
+// byte, and leaves the file as it is. Nothing acknowledged is dropped.
+func TestFlippedBitIsNoTornTail(t *testing.T) {
+	w := writeBatches(t, 2, 1, 3)
+	dir := w.crashed(t, w.wal)
+	rapid.Check(t, func(rt *rapid.T) {
+		at := rapid.IntRange(0, len(w.wal)-1).Draw(rt, "byte")
+		bit := rapid.IntRange(0, 7).Draw(rt, "bit")
+		bad := bytes.Clone(w.wal)
+		bad[at] ^= 1 << bit
+		refusedAt(rt, t, dir, bad, at)
+	})
+	// The last batch has nothing behind it that would tell: every bit of it is tried.
+	for at := w.ends[1]; at < len(w.wal); at++ {
+		bad := bytes.Clone(w.wal)
+		bad[at] ^= 1 << (at % 8)
+		refusedAt(t, t, dir, bad, at)
+	}
+}
+
+type fataler interface{ Fatalf(string, ...any) }
+
+func refusedAt(ft fataler, t *testing.T, dir string, bad []byte, at int) {
+	writeFile(t, bad, dir, "wal/000001.seg")
+	l, err := Open(Config{Dir: dir, Node: "a"})
+	if err == nil {
+		size := l.State().Size
+		_ = l.Close()
+		ft.Fatalf("a changed byte %d passes, with %d entries", at, size)
+	}
+	var d *Damage
+	if !errors.As(err, &d) || !errors.Is(err, ErrDamaged) {
+		ft.Fatalf("a changed byte %d gives %v", at, err)
+	}
+	if d.File != "wal/000001.seg" || d.Byte < 0 {
+		ft.Fatalf("a changed byte %d is said to be at %s, byte %d", at, d.File, d.Byte)
+	}
+	if after := readFile(t, dir, "wal/000001.seg"); !bytes.Equal(after, bad) {
+		ft.Fatalf("a refused log was changed")
+	}
+	r, err := Verify(t.Context(), dir, VerifyOptions{})
+	if err != nil || r.Exit() != 1 {
+		ft.Fatalf("verify of a changed byte %d: %s, %v", at, r.Verdict(), err)
+	}
+}
+
+// TestHolesOfACrash writes zeros where a sector of the last batch never reached the
+// disk, though later ones did.
+func TestHolesOfACrash(t *testing.T) {
+	w := writeBatches(t, 2, 6)
+	end := w.ends[0]
+	for sector := end / 512; sector*512 < len(w.wal); sector++ {
+		bad := bytes.Clone(w.wal)
+		from, to := max(sector*512, end), min((sector+1)*512, len(bad))
+		clear(bad[from:to])
+		if readable(bad[end:]) {
+			continue // the hole is not in a frame
+		}
+		dir := w.crashed(t, bad)
+		l, err := Open(Config{Dir: dir, Node: "a"})
+		if to < len(bad) && err != nil && errors.Is(err, ErrDamaged) && lastFrameWhole(bad[end:]) {
+			continue // its checkpoint came through: it may have been acknowledged
+		}
+		if err != nil {
+			t.Fatalf("a hole at byte %d: %v", from, err)
+		}
+		if s := l.State(); s.Size != w.sizes[0] {
+			t.Errorf("a hole at byte %d: %d entries", from, s.Size)
+		}
+		_ = l.Close()
+	}
+}
+
+func readable(p []byte) bool {
+	for len(p) > 0 {
+		_, _, size, err := readFrame(p)
+		if err != nil {
+			return false
+		}
+		p = p[size:]
+	}
+	return true
+}
+
+func lastFrameWhole(p []byte) bool {
+	for i := range p {
+		if kind, _, size, err := readFrame(p[i:]); err == nil && kind == frameCheckpoint && i+size == len(p) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestCheckpointFileBoundsTheTornTail(t *testing.T) {
+	w := writeBatches(t, 1, 2, 2)
+	for _, cut := range []int{0, 10, w.ends[0], w.ends[1], w.ends[2] - 1} {
+		dir := copyDir(t, w.dir)
+		writeFile(t, w.wal[:cut], dir, "wal/000001.seg")
+		_, err := Open(Config{Dir: dir, Node: "a"})
+		var d *Damage
+		if !errors.As(err, &d) || d.File != fileCheckpoint {
+			t.Errorf("cut at %d: %v", cut, err)
+		}
+		if r := verify(t, dir, VerifyOptions{}); r.Exit() != 1 {
+			t.Errorf("cut at %d: %s", cut, r.Verdict())
+		}
+	}
+	dir := copyDir(t, w.dir)
+	if err := os.Remove(filepath.Join(dir, fileCheckpoint)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Config{Dir: dir, Node: "a"}); !errors.Is(err, ErrDamaged) {
+		t.Errorf("without its checkpoint: %v", err)
+	}
+}
+
+// FuzzRecovery opens whatever lies in the WAL: it must refuse or come up with
+// entries that verify, and a log that came up has a prefix of the true entries.
+func FuzzRecovery(f *testing.F) {
+	w := writeBatches(f, 1, 2)
+	f.Add(w.wal)
+	f.Add(w.wal[:w.ends[0]])
+	f.Add(w.wal[:w.ends[0]+20])
+	f.Add(append(bytes.Clone(w.wal), w.wal[w.ends[0]:]...))
+	f.Add(append(bytes.Clone(w.wal), make([]byte, 700)...))
+	f.Add([]byte{})
+	dir := w.crashed(f, w.wal)
+	f.Fuzz(func(t *testing.T, wal []byte) {
+		writeFile(t, w.begin, dir, fileCheckpoint)
+		writeFile(t, wal, dir, "wal/000001.seg")
+		l, err := Open(Config{Dir: dir, Node: "a"})
+		if err != nil {
+			if !errors.Is(err, ErrDamaged) {
+				t.Fatalf("%v", err)
+			}
+			return
+		}
+		size := l.State().Size
+		if size != 0 && size != 1 && size != 3 {
+			t.Errorf("%d entries", size)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		if r := verify(t, dir, VerifyOptions{}); r.Exit() != 0 && size > 0 {
+			t.Errorf("%s: %v", r.Verdict(), r.Findings)
+		}
+		_ = os.RemoveAll(filepath.Join(dir, "tile"))
+		_ = os.Mkdir(filepath.Join(dir, "tile"), 0o700)
+	})
+}
