@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy/strict"
 )
 
 // A miss is why a rule that is about this user, target and role does not admit the
@@ -88,7 +89,7 @@ func forbidden(forbids []*rule, f *facts, errs *[]string) *rule {
 		if r.when == nil {
 			return r
 		}
-		holds, err := r.when.holds(f)
+		holds, err := r.when.Holds(f)
 		note(errs, r, err)
 		if holds || err != nil {
 			return r
@@ -148,7 +149,7 @@ func (r *rule) admits(f *facts, errs *[]string) *miss {
 	if m := r.admitsScope(in); m != nil {
 		return m
 	}
-	early := r.when != nil && !r.when.readsAsked()
+	early := r.when != nil && !r.readsAsked()
 	if early {
 		if m := r.holds(f, errs); m != nil {
 			return m
@@ -164,16 +165,19 @@ func (r *rule) admits(f *facts, errs *[]string) *miss {
 }
 
 // readsAsked reports that the condition is about what the user can still mend.
-func (c *condition) readsAsked() bool {
-	return slices.ContainsFunc(c.reads, func(word string) bool {
-		return word == "request.reason" || word == "request.ticket" || word == "request.minutes"
-	})
+func (r *rule) readsAsked() bool {
+	for _, word := range []string{"request.reason", "request.ticket", "request.minutes"} {
+		if _, ok := r.when.Reads[word]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *rule) holds(f *facts, errs *[]string) *miss {
 	asked := *f.in
 	asked.Duration = r.duration(asked)
-	holds, err := r.when.holds(&facts{in: &asked, target: f.target, local: f.local})
+	holds, err := r.when.Holds(&facts{in: &asked, target: f.target, local: f.local})
 	note(errs, r, err)
 	if err != nil || !holds {
 		return &miss{step: missWhen, why: "the condition of rule " + r.name + " does not hold now", hint: "see sallyport policy explain"}
@@ -274,7 +278,7 @@ func (s *set) none(in Input) Decision {
 	}
 	slices.Sort(roles)
 	targets = slices.Compact(targets)
-	switch near := didYouMean(in.Target, targets); {
+	switch near := strict.DidYouMean(in.Target, targets); {
 	case len(roles) > 0:
 		d.Hint = "you can ask for it as " + strings.Join(slices.Compact(roles), ", ")
 	case near != "":
@@ -314,7 +318,7 @@ func (s *set) offers(u identity.User) []Offer {
 	}
 	for _, name := range s.names {
 		t := s.targets[name]
-		for _, role := range sortedKeys(t.Roles) {
+		for _, role := range strict.SortedKeys(t.Roles) {
 			for _, r := range s.covers[name].rules {
 				if !mine[r] || !slices.Contains(r.roles, role) {
 					continue

@@ -6,7 +6,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hashicorp/hcl/v2"
+
 	"github.com/sallyport/sallyport/policy/bundle"
+	"github.com/sallyport/sallyport/policy/strict"
 )
 
 // A RootPin is "sha256:<hex>" of the trust root's file that the configuration pins.
@@ -39,7 +42,7 @@ func Load(dir string, o Options) (*Policy, error) {
 	s, tests, f := compile(b.Files)
 	s.enforceable(f, o.Scopes)
 	s.whole(f)
-	if err := oneError(f.diags); err != nil {
+	if err := strict.Err(f.Diags); err != nil {
 		return nil, &Refused{Code: bundle.BadPolicy, Say: fmt.Sprintf("release %d does not hold together", b.Manifest.Version), Err: err, Do: "type: sallyport policy check " + filepath.Clean(dir)}
 	}
 	for _, t := range tests {
@@ -51,7 +54,7 @@ func Load(dir string, o Options) (*Policy, error) {
 }
 
 // enforceable refuses scopes that a covered target's protocol cannot enforce.
-func (s *set) enforceable(f *findings, scopes map[string][]string) {
+func (s *set) enforceable(f *strict.Findings, scopes map[string][]string) {
 	for _, r := range s.rules {
 		for _, name := range s.names {
 			t := s.targets[name]
@@ -59,7 +62,7 @@ func (s *set) enforceable(f *findings, scopes map[string][]string) {
 				continue
 			}
 			if part := beyond(r.scope, scopes[t.Protocol]); part != "" {
-				f.bad(r.at, "Not enforced", "%s %s limits %s, but for target %s (%s) nothing would enforce it.", r.kind, r.name, part, name, t.Protocol)
+				f.Bad(r.at, "Not enforced", "%s %s limits %s, but for target %s (%s) nothing would enforce it.", r.kind, r.name, part, name, t.Protocol)
 				break
 			}
 		}
@@ -77,10 +80,11 @@ func beyond(scope Scope, enforced []string) string {
 }
 
 // whole refuses a policy without which nobody could sign in or ask.
-func (s *set) whole(f *findings) {
-	for what, there := range map[string]bool{"issuer": len(s.issuers) > 0, "target": len(s.names) > 0} {
-		if !there && !f.diags.HasErrors() {
-			f.lacks(what)
-		}
+func (s *set) whole(f *strict.Findings) {
+	if len(s.issuers) == 0 {
+		f.Bad(hcl.Range{Filename: "policy/identity.hcl"}, "No issuer", "Nobody could sign in: write issuer \"name\" { url = \"...\" client_id = \"...\" }.")
+	}
+	if len(s.names) == 0 {
+		f.Bad(hcl.Range{Filename: "policy/targets.hcl"}, "No target", "There is nothing behind the gate: write target \"name\" { ... }.")
 	}
 }

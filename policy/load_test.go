@@ -9,6 +9,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport/sallyport/policy/bundle"
+	"github.com/sallyport/sallyport/policy/strict"
 )
 
 const identityHCL = `
@@ -103,7 +104,7 @@ func files(more ...string) map[string][]byte {
 func load(t testing.TB, src map[string][]byte) (*Policy, error) {
 	t.Helper()
 	dir := t.TempDir()
-	root, err := bundle.Create(dir, src, 1, now.Add(90*day), map[string]ssh.Signer{"alice": newKey(t)})
+	root, err := bundle.Create(dir, src, 1, now.Add(90*strict.Day), map[string]ssh.Signer{"alice": newKey(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy/strict"
 )
 
 // A right is one `right` block. Several blocks of one right add up.
@@ -18,32 +19,32 @@ type right struct {
 
 var rightWords = []string{string(RightReview), string(RightCut), string(RightAudit), string(RightUsers)}
 
-func (s *set) readRight(f *findings, b *hclsyntax.Block) {
-	name, ok := f.labels(b, 1)
+func (s *set) readRight(f *strict.Findings, b *hclsyntax.Block) {
+	name, ok := f.Label(b, 1)
 	if !ok {
 		return
 	}
 	what := "right " + name
 	if !slices.Contains(rightWords, name) {
-		f.bad(b.LabelRanges[0], "Unknown right", "A right is one of %q.%s", rightWords, didYouMean(name, rightWords))
+		f.Bad(b.LabelRanges[0], "Unknown right", "A right is one of %q.%s", rightWords, strict.DidYouMean(name, rightWords))
 		return
 	}
-	f.blocks(b, what)
-	r := f.block(b, what)
-	if !r.has("who") {
-		f.bad(r.at, "Missing", "%s needs who.", what)
+	f.Blocks(b, what)
+	r := f.Block(b, what)
+	if !r.Has("who") {
+		f.Bad(r.At, "Missing", "%s needs who.", what)
 	}
-	x := &right{right: Right(name), who: s.readWho(f, r), all: !r.has("target")}
+	x := &right{right: Right(name), who: s.readWho(f, r), all: !r.Has("target")}
 	if x.right == RightUsers {
-		if r.has("target") {
-			f.bad(r.where("target"), "No target here", "Users belong to no target.")
+		if r.Has("target") {
+			f.Bad(r.Where("target"), "No target here", "Users belong to no target.")
 		}
 	} else {
 		x.target = s.readSelector(f, r)
 	}
-	r.done()
+	r.Done()
 	if x.who.everybody {
-		f.bad(r.where("who"), "Everybody", "A right over what is not theirs is some people's, not everybody's.")
+		f.Bad(r.Where("who"), "Everybody", "A right over what is not theirs is some people's, not everybody's.")
 	}
 	s.rights = append(s.rights, x)
 }

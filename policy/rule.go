@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy/strict"
+	"github.com/sallyport/sallyport/policy/when"
 )
 
 const (
@@ -21,8 +23,8 @@ const (
 const (
 	defaultTimeout    = time.Hour // of a pending request
 	defaultExtensions = 3
-	longestGrant      = 30 * day
-	longestTimeout    = 7 * day
+	longestGrant      = 30 * strict.Day
+	longestTimeout    = 7 * strict.Day
 	mostPeople        = 20
 )
 
@@ -33,8 +35,8 @@ type rule struct {
 	target     selector
 	roles      []string // empty (forbid only): every role
 	who        who
-	proof      []identity.ProofKind // empty: any
-	when       *condition           // nil: always
+	proof      []identity.ProofKind    // empty: any
+	when       *when.Condition[*facts] // nil: always
 
 	longest, standard, timeout time.Duration
 	reason                     bool
@@ -105,34 +107,31 @@ func (w who) matches(u *identity.User) bool {
 	return w.people.names(*u)
 }
 
-func (s *set) readRule(f *findings, b *hclsyntax.Block) {
-	name, ok := f.labels(b, 1)
+func (s *set) readRule(f *strict.Findings, b *hclsyntax.Block) {
+	name, ok := f.Label(b, 1)
 	if !ok || !s.unique(f, b, name) {
 		return
 	}
 	what := b.Type + " " + name
 	if !nameForm.MatchString(name) {
-		f.bad(b.LabelRanges[0], "Not a name", "Names of rules are of lower-case letters, digits, dots, dashes and underscores.")
+		f.Bad(b.LabelRanges[0], "Not a name", "Names of rules are of lower-case letters, digits, dots, dashes and underscores.")
 	}
-	r := f.block(b, what)
+	r := f.Block(b, what)
 	x := &rule{kind: b.Type, name: name, at: b.DefRange(), target: s.readSelector(f, r), who: s.readWho(f, r)}
-	x.roles = r.list("role")
-	for _, p := range r.list("proof") {
+	x.roles = r.List("role")
+	for _, p := range r.List("proof") {
 		if !slices.Contains(proofWords, p) {
-			f.bad(r.where("proof"), "Unknown word", "proof names some of %s.%s", strings.Join(proofWords, ", "), didYouMean(p, proofWords))
+			f.Bad(r.Where("proof"), "Unknown word", "proof names some of %s.%s", strings.Join(proofWords, ", "), strict.DidYouMean(p, proofWords))
 		}
 		x.proof = append(x.proof, identity.ProofKind(p))
 	}
-	if expr := r.take("when"); expr != nil {
-		x.when = f.condition(expr, s.claims)
-		if x.when == nil {
-			x.when = &condition{holds: func(*facts) (bool, error) { return false, nil }, at: expr.Range()}
-		}
+	if expr := r.Take("when"); expr != nil {
+		x.when = when.Compile(f, expr, s.words())
 	}
 	switch b.Type {
 	case kindForbid:
-		f.blocks(b, what)
-		x.why = r.str("why")
+		f.Blocks(b, what)
+		x.why = r.Str("why")
 		s.forbids = append(s.forbids, x)
 	case kindBreakGlass:
 		s.readAllow(f, b, r, x, "scope")
@@ -142,78 +141,78 @@ func (s *set) readRule(f *findings, b *hclsyntax.Block) {
 		s.readAllow(f, b, r, x, "scope", "approve")
 		s.rules = append(s.rules, x)
 	}
-	r.done()
+	r.Done()
 	s.checkCover(f, r, x)
 }
 
 // readAllow reads what forbid has not.
-func (s *set) readAllow(f *findings, b *hclsyntax.Block, r *fields, x *rule, allowed ...string) {
+func (s *set) readAllow(f *strict.Findings, b *hclsyntax.Block, r *strict.Fields, x *rule, allowed ...string) {
 	for _, name := range []string{"target", "role", "who", "longest"} {
-		if !r.has(name) {
-			f.bad(r.at, "Missing", "%s needs %s: a rule says all that it allows.", r.what, name)
+		if !r.Has(name) {
+			f.Bad(r.At, "Missing", "%s needs %s: a rule says all that it allows.", r.What, name)
 		}
 	}
-	x.longest = r.span("longest", 0, time.Minute, longestGrant)
-	x.standard = r.span("default", x.longest, time.Minute, longestGrant)
-	if x.standard > x.longest && r.has("longest") {
-		f.bad(r.where("default"), "Out of range", "default is longer than longest.")
+	x.longest = r.Span("longest", 0, time.Minute, longestGrant)
+	x.standard = r.Span("default", x.longest, time.Minute, longestGrant)
+	if x.standard > x.longest && r.Has("longest") {
+		f.Bad(r.Where("default"), "Out of range", "default is longer than longest.")
 	}
-	x.reason = r.word("reason", "optional", "required") == "required"
-	if t := r.str("ticket"); t != "" {
+	x.reason = r.Word("reason", "optional", "required") == "required"
+	if t := r.Str("ticket"); t != "" {
 		if x.ticket = s.tickets[t]; x.ticket == nil {
-			f.bad(r.where("ticket"), "Unknown ticket", "Write ticket %q { pattern = \"...\" } somewhere.%s", t, didYouMean(t, sortedKeys(s.tickets)))
+			f.Bad(r.Where("ticket"), "Unknown ticket", "Write ticket %q { pattern = \"...\" } somewhere.%s", t, strict.DidYouMean(t, strict.SortedKeys(s.tickets)))
 			x.ticket = &ticket{name: t}
 		}
 	}
-	x.timeout = r.span("timeout", defaultTimeout, time.Minute, longestTimeout)
-	x.extensions = r.whole("extensions", defaultExtensions, 0, 100)
+	x.timeout = r.Span("timeout", defaultTimeout, time.Minute, longestTimeout)
+	x.extensions = r.Whole("extensions", defaultExtensions, 0, 100)
 	x.warnings = []time.Duration{5 * time.Minute, time.Minute}
-	if r.has("warnings") {
+	if r.Has("warnings") {
 		x.warnings = nil
-		for _, text := range r.list("warnings") {
-			x.warnings = append(x.warnings, f.duration(r.attrs["warnings"], "warnings", text, time.Second, longestGrant))
+		for _, text := range r.List("warnings") {
+			x.warnings = append(x.warnings, f.Duration(r.Attrs["warnings"], "warnings", text, time.Second, longestGrant))
 		}
 		slices.Sort(x.warnings)
 		slices.Reverse(x.warnings)
 		x.warnings = slices.Compact(x.warnings)
 	}
-	inner := f.blocks(b, r.what, allowed...)
-	x.scope = readScope(f, f.one(inner, "scope"), r.what)
+	inner := f.Blocks(b, r.What, allowed...)
+	x.scope = readScope(f, f.One(inner, "scope"), r.What)
 	for _, a := range inner {
 		if a.Type == "approve" {
-			x.stages = append(x.stages, readStage(f, a, r.what))
+			x.stages = append(x.stages, readStage(f, a, r.What))
 		}
 	}
 	if n := x.people(); n > mostPeople {
-		f.bad(r.at, "Too many", "%d people are asked; %d is the most.", n, mostPeople)
+		f.Bad(r.At, "Too many", "%d people are asked; %d is the most.", n, mostPeople)
 	}
 }
 
-func readStage(f *findings, b *hclsyntax.Block, what string) Stage {
-	f.labels(b, 0)
-	f.blocks(b, "approve of "+what)
-	r := f.block(b, "approve of "+what)
-	stage := Stage{Count: r.whole("count", 1, 1, mostPeople)}
-	if !r.has("from") {
-		f.bad(r.at, "Missing", "%s needs from = { groups = [\"...\"] }: who may say yes.", r.what)
+func readStage(f *strict.Findings, b *hclsyntax.Block, what string) Stage {
+	f.Label(b, 0)
+	f.Blocks(b, "approve of "+what)
+	r := f.Block(b, "approve of "+what)
+	stage := Stage{Count: r.Whole("count", 1, 1, mostPeople)}
+	if !r.Has("from") {
+		f.Bad(r.At, "Missing", "%s needs from = { groups = [\"...\"] }: who may say yes.", r.What)
 	}
-	stage.From = readPeople(r.object("from"))
-	r.done()
+	stage.From = readPeople(r.Object("from"))
+	r.Done()
 	if len(stage.From.Groups) == 0 && len(stage.From.Emails) > 0 && len(stage.From.Emails) < stage.Count {
-		f.bad(r.where("count"), "Nobody left", "%d have to say yes, but only %d are named.", stage.Count, len(stage.From.Emails))
+		f.Bad(r.Where("count"), "Nobody left", "%d have to say yes, but only %d are named.", stage.Count, len(stage.From.Emails))
 	}
 	return stage
 }
 
 // readPeople reads { groups, emails }; o may be nil.
-func readPeople(o *fields) People {
+func readPeople(o *strict.Fields) People {
 	if o == nil {
 		return People{}
 	}
-	p := People{Groups: o.list("groups"), Emails: lowerAll(o.list("emails"))}
-	o.done()
+	p := People{Groups: o.List("groups"), Emails: lowerAll(o.List("emails"))}
+	o.Done()
 	if len(p.Groups) == 0 && len(p.Emails) == 0 {
-		o.f.bad(o.at, "Nobody", "%s names nobody; write groups or emails.", o.what)
+		o.F.Bad(o.At, "Nobody", "%s names nobody; write groups or emails.", o.What)
 	}
 	return p
 }
@@ -225,44 +224,44 @@ func lowerAll(list []string) []string {
 	return list
 }
 
-func (s *set) readReview(f *findings, r *fields, x *rule) {
-	if !r.has("review") {
-		f.bad(r.at, "Missing", "%s needs review = { groups = [\"...\"], within = \"24h\" }: who looks at it afterwards, and until when.", r.what)
+func (s *set) readReview(f *strict.Findings, r *strict.Fields, x *rule) {
+	if !r.Has("review") {
+		f.Bad(r.At, "Missing", "%s needs review = { groups = [\"...\"], within = \"24h\" }: who looks at it afterwards, and until when.", r.What)
 	}
-	o := r.object("review")
+	o := r.Object("review")
 	if o == nil {
 		return
 	}
-	x.reviewWithin = o.span("within", day, time.Hour, 30*day)
+	x.reviewWithin = o.Span("within", strict.Day, time.Hour, 30*strict.Day)
 	x.review = readPeople(o)
 }
 
 // readSelector reads target = { ... }; absent, it picks all.
-func (s *set) readSelector(f *findings, r *fields) selector {
-	o := r.object("target")
+func (s *set) readSelector(f *strict.Findings, r *strict.Fields) selector {
+	o := r.Object("target")
 	if o == nil {
 		return selector{}
 	}
-	sel := selector{names: o.list("names"), labels: o.texts("labels"), protocol: o.word("protocol", append([]string{""}, protocolWords...)...)}
-	if one := o.str("name"); one != "" {
+	sel := selector{names: o.List("names"), labels: o.Texts("labels"), protocol: o.Word("protocol", append([]string{""}, protocolWords...)...)}
+	if one := o.Str("name"); one != "" {
 		if sel.names != nil {
-			f.bad(o.where("name"), "Written twice", "Write name or names.")
+			f.Bad(o.Where("name"), "Written twice", "Write name or names.")
 		}
 		sel.names = append(sel.names, one)
 	}
-	o.done()
+	o.Done()
 	for _, n := range sel.names {
 		if s.targets[n] == nil {
-			f.bad(o.where(choose(o.has("name"), "name", "names")), "No such target", "There is no target %q.%s", n, didYouMean(n, s.names))
+			f.Bad(o.Where(choose(o.Has("name"), "name", "names")), "No such target", "There is no target %q.%s", n, strict.DidYouMean(n, s.names))
 		}
 	}
-	for _, key := range sortedKeys(sel.labels) {
+	for _, key := range strict.SortedKeys(sel.labels) {
 		if !slices.Contains(s.labels, key) {
-			f.bad(o.where("labels"), "No such label", "No target has a label %q.%s", key, didYouMean(key, s.labels))
+			f.Bad(o.Where("labels"), "No such label", "No target has a label %q.%s", key, strict.DidYouMean(key, s.labels))
 		}
 	}
-	if len(o.attrs) == 0 {
-		f.bad(o.at, "Nothing", "%s picks nothing; write name, names, labels or protocol.", o.what)
+	if len(o.Attrs) == 0 {
+		f.Bad(o.At, "Nothing", "%s picks nothing; write name, names, labels or protocol.", o.What)
 	}
 	return sel
 }
@@ -275,17 +274,17 @@ func choose(which bool, a, b string) string {
 }
 
 // readWho reads who = { ... }; absent, it is everybody (which only forbid may say so).
-func (s *set) readWho(f *findings, r *fields) who {
-	if !r.has("who") {
-		r.take("who")
+func (s *set) readWho(f *strict.Findings, r *strict.Fields) who {
+	if !r.Has("who") {
+		r.Take("who")
 		return who{everybody: true}
 	}
-	o := r.object("who")
+	o := r.Object("who")
 	if o == nil {
 		return who{}
 	}
-	w := who{everybody: o.flag("everybody"), people: People{Groups: o.list("groups"), Emails: lowerAll(o.list("emails"))}, claims: s.readClaims(f, o)}
-	if name := o.str("issuer"); name != "" {
+	w := who{everybody: o.Flag("everybody"), people: People{Groups: o.List("groups"), Emails: lowerAll(o.List("emails"))}, claims: s.readClaims(f, o)}
+	if name := o.Str("issuer"); name != "" {
 		names := []string{}
 		for _, i := range s.identity.Issuers {
 			names = append(names, i.Name)
@@ -294,56 +293,56 @@ func (s *set) readWho(f *findings, r *fields) who {
 			}
 		}
 		if w.issuer == "" {
-			f.bad(o.where("issuer"), "Unknown issuer", "There is no issuer %q.%s", name, didYouMean(name, names))
+			f.Bad(o.Where("issuer"), "Unknown issuer", "There is no issuer %q.%s", name, strict.DidYouMean(name, names))
 			w.issuer = "none"
 		}
 	}
-	o.done()
+	o.Done()
 	named := len(w.people.Groups) > 0 || len(w.people.Emails) > 0 || len(w.claims) > 0
 	switch {
 	case !named && !w.everybody:
-		f.bad(o.at, "Nobody", "%s names nobody; write groups, emails or claims, or everybody = true.", o.what)
+		f.Bad(o.At, "Nobody", "%s names nobody; write groups, emails or claims, or everybody = true.", o.What)
 	case named && w.everybody:
-		f.bad(o.where("everybody"), "Too much", "%s says everybody and then some; write one of them.", o.what)
+		f.Bad(o.Where("everybody"), "Too much", "%s says everybody and then some; write one of them.", o.What)
 	}
 	s.sameClaim(f, o, w)
 	return w
 }
 
-func (s *set) readClaims(f *findings, o *fields) map[string][]string {
-	if !o.has("claims") {
-		o.take("claims")
+func (s *set) readClaims(f *strict.Findings, o *strict.Fields) map[string][]string {
+	if !o.Has("claims") {
+		o.Take("claims")
 		return nil
 	}
-	c := o.object("claims")
+	c := o.Object("claims")
 	if c == nil {
 		return nil
 	}
 	claims := map[string][]string{}
-	for _, key := range sortedKeys(c.attrs) {
+	for _, key := range strict.SortedKeys(c.Attrs) {
 		if !slices.Contains(s.claims, key) {
-			f.bad(c.keys[key], "Unknown claim", "No issuer maps a claim %q.%s", key, didYouMean(key, s.claims))
+			f.Bad(c.Keys[key], "Unknown claim", "No issuer maps a claim %q.%s", key, strict.DidYouMean(key, s.claims))
 		}
-		if _, isList := c.attrs[key].(*hclsyntax.TupleConsExpr); isList {
-			claims[key] = c.list(key)
-		} else if v := c.str(key); v != "" {
+		if _, isList := c.Attrs[key].(*hclsyntax.TupleConsExpr); isList {
+			claims[key] = c.List(key)
+		} else if v := c.Str(key); v != "" {
 			claims[key] = []string{v}
 		}
 	}
-	if len(c.attrs) == 0 {
-		f.bad(c.at, "Nobody", "%s is empty.", c.what)
+	if len(c.Attrs) == 0 {
+		f.Bad(c.At, "Nobody", "%s is empty.", c.What)
 	}
-	c.done()
+	c.Done()
 	return claims
 }
 
 // sameClaim asks for the issuer where several map a claim: what one of them vouches
 // for, another could let anybody write.
-func (s *set) sameClaim(f *findings, o *fields, w who) {
+func (s *set) sameClaim(f *strict.Findings, o *strict.Fields, w who) {
 	if w.issuer != "" {
 		return
 	}
-	for _, claim := range sortedKeys(w.claims) {
+	for _, claim := range strict.SortedKeys(w.claims) {
 		n := 0
 		for _, i := range s.identity.Issuers {
 			if _, ok := i.Claims[claim]; ok {
@@ -351,29 +350,29 @@ func (s *set) sameClaim(f *findings, o *fields, w who) {
 			}
 		}
 		if n > 1 {
-			f.bad(o.where("claims"), "Whose claim?", "%d issuers map the claim %q; write issuer = \"...\" beside it.", n, claim)
+			f.Bad(o.Where("claims"), "Whose claim?", "%d issuers map the claim %q; write issuer = \"...\" beside it.", n, claim)
 		}
 	}
 }
 
-func readScope(f *findings, b *hclsyntax.Block, what string) Scope {
+func readScope(f *strict.Findings, b *hclsyntax.Block, what string) Scope {
 	if b == nil {
 		return Scope{}
 	}
-	f.blocks(b, "scope of "+what)
-	r := f.block(b, "scope of "+what)
-	s := Scope{ReadOnly: r.flag("read_only"), Databases: r.list("databases"), Channels: r.list("channels"), Forward: r.list("forward"), Methods: r.list("methods"), Paths: r.list("paths")}
-	r.done()
+	f.Blocks(b, "scope of "+what)
+	r := f.Block(b, "scope of "+what)
+	s := Scope{ReadOnly: r.Flag("read_only"), Databases: r.List("databases"), Channels: r.List("channels"), Forward: r.List("forward"), Methods: r.List("methods"), Paths: r.List("paths")}
+	r.Done()
 	for _, c := range s.Channels {
 		if !slices.Contains(channelWords, c) {
-			f.bad(r.where("channels"), "Unknown word", "channels names some of %s.%s", strings.Join(channelWords, ", "), didYouMean(c, channelWords))
+			f.Bad(r.Where("channels"), "Unknown word", "channels names some of %s.%s", strings.Join(channelWords, ", "), strict.DidYouMean(c, channelWords))
 		}
 	}
 	if len(s.Forward) > 0 && !slices.Contains(s.Channels, "forward") {
-		f.bad(r.where("forward"), "Never used", "forward names destinations, but channels has no \"forward\".")
+		f.Bad(r.Where("forward"), "Never used", "forward names destinations, but channels has no \"forward\".")
 	}
 	if slices.Contains(s.Channels, "forward") && len(s.Forward) == 0 {
-		f.bad(r.where("channels"), "To everywhere", "The channel forward needs forward = [\"host:port\"].")
+		f.Bad(r.Where("channels"), "To everywhere", "The channel forward needs forward = [\"host:port\"].")
 	}
 	return s
 }
@@ -382,7 +381,7 @@ var channelWords = []string{"shell", "exec", "sftp", "forward", "agent", "x11"}
 
 // checkCover looks at the targets that the rule covers: roles that they have not,
 // labels that its condition reads and they lack.
-func (s *set) checkCover(f *findings, r *fields, x *rule) {
+func (s *set) checkCover(f *strict.Findings, r *strict.Fields, x *rule) {
 	var covered []*Target
 	for _, name := range s.names {
 		if t := s.targets[name]; x.target.matches(t) {
@@ -391,7 +390,7 @@ func (s *set) checkCover(f *findings, r *fields, x *rule) {
 	}
 	if len(covered) == 0 {
 		if len(x.target.names) == 0 {
-			f.warn(r.where("target"), "Never used", "No target is covered by %s.", r.what)
+			f.Warn(r.Where("target"), "Never used", "No target is covered by %s.", r.What)
 		}
 		return
 	}
@@ -400,18 +399,22 @@ func (s *set) checkCover(f *findings, r *fields, x *rule) {
 		if !slices.ContainsFunc(covered, has) {
 			var roles []string
 			for _, t := range covered {
-				roles = append(roles, sortedKeys(t.Roles)...)
+				roles = append(roles, strict.SortedKeys(t.Roles)...)
 			}
-			f.bad(r.where("role"), "No such role", "No target that it covers has a role %q.%s", role, didYouMean(role, roles))
+			f.Bad(r.Where("role"), "No such role", "No target that it covers has a role %q.%s", role, strict.DidYouMean(role, roles))
 		}
 	}
 	if x.when == nil {
 		return
 	}
-	for _, label := range sortedKeys(x.when.labels) {
+	for _, word := range strict.SortedKeys(x.when.Reads) {
+		label, ok := strings.CutPrefix(word, "target.labels.")
+		if !ok {
+			continue
+		}
 		for _, t := range covered {
 			if _, ok := t.Labels[label]; !ok {
-				f.bad(x.when.labels[label], "No such label", "Target %s, which it covers, has no label %q.%s", t.Name, label, didYouMean(label, sortedKeys(t.Labels)))
+				f.Bad(x.when.Reads[word], "No such label", "Target %s, which it covers, has no label %q.%s", t.Name, label, strict.DidYouMean(label, strict.SortedKeys(t.Labels)))
 				break
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy/strict"
 )
 
 // A trial is one `test` block of the bundle: an ask, some people's yes, and what is
@@ -42,24 +43,24 @@ type Outcome struct {
 // trialTime is when a test happens that does not say: a Wednesday at noon.
 func (s *set) trialTime() time.Time { return time.Date(2030, 1, 2, 12, 0, 0, 0, s.zone) }
 
-func (s *set) readTests(f *findings, blocks []*hclsyntax.Block) []*trial {
+func (s *set) readTests(f *strict.Findings, blocks []*hclsyntax.Block) []*trial {
 	users := map[string]map[string]identity.User{} // by file and name
 	for _, b := range blocks {
 		if b.Type != "user" {
 			continue
 		}
-		name, ok := f.labels(b, 1)
+		name, ok := f.Label(b, 1)
 		if !ok || !s.unique(f, b, b.TypeRange.Filename+" "+name) {
 			continue
 		}
-		f.blocks(b, "user "+name)
-		r := f.block(b, "user "+name)
+		f.Blocks(b, "user "+name)
+		r := f.Block(b, "user "+name)
 		file := b.TypeRange.Filename
 		if users[file] == nil {
 			users[file] = map[string]identity.User{}
 		}
 		users[file][name] = s.readUser(f, r, name, identity.User{})
-		r.done()
+		r.Done()
 	}
 	var tests []*trial
 	for _, b := range blocks {
@@ -70,14 +71,14 @@ func (s *set) readTests(f *findings, blocks []*hclsyntax.Block) []*trial {
 				tests = append(tests, t)
 			}
 		default:
-			f.bad(b.TypeRange, "Unknown block", "There is no block %q in a test file.%s", b.Type, didYouMean(b.Type, []string{"test", "user"}))
+			f.Bad(b.TypeRange, "Unknown block", "There is no block %q in a test file.%s", b.Type, strict.DidYouMean(b.Type, []string{"test", "user"}))
 		}
 	}
 	return tests
 }
 
 // readUser reads groups, claims, issuer, kind and person of a test's user.
-func (s *set) readUser(f *findings, r *fields, name string, base identity.User) identity.User {
+func (s *set) readUser(f *strict.Findings, r *strict.Fields, name string, base identity.User) identity.User {
 	u := base
 	if u.Subject == "" {
 		u = identity.User{Subject: name, Email: lowerASCII(name), Kind: identity.Person}
@@ -85,46 +86,45 @@ func (s *set) readUser(f *findings, r *fields, name string, base identity.User) 
 			u.Person = name
 		}
 	}
-	if r.has("kind") {
-		u.Kind = identity.Kind(r.word("kind", string(identity.Person), string(identity.Workload)))
+	if r.Take("kind") != nil {
+		u.Kind = identity.Kind(r.Word("kind", string(identity.Person), string(identity.Workload)))
 	}
-	if r.has("issuer") || u.Issuer == "" {
+	if r.Has("issuer") || u.Issuer == "" {
 		u.Issuer = s.issuerNamed(f, r, u.Kind)
 	}
-	if groups := r.list("groups"); groups != nil {
+	if groups := r.List("groups"); groups != nil {
 		u.Groups = groups
 	}
-	if claims := r.texts("claims"); claims != nil {
+	if claims := r.Texts("claims"); claims != nil {
 		u.Claims = claims
 	}
-	if person := r.str("person"); person != "" {
+	if person := r.Str("person"); person != "" {
 		u.Person = person
 	}
-	r.known = append(r.known, "kind")
 	return u
 }
 
 // issuerNamed returns the URL of the named issuer, else of the first of the kind.
-func (s *set) issuerNamed(f *findings, r *fields, k identity.Kind) string {
-	name := r.str("issuer")
+func (s *set) issuerNamed(f *strict.Findings, r *strict.Fields, k identity.Kind) string {
+	name := r.Str("issuer")
 	for _, i := range s.identity.Issuers {
 		if i.Name == name || name == "" && i.Kind == k {
 			return i.URL
 		}
 	}
-	f.bad(r.where("issuer"), "Unknown issuer", "No issuer %q vouches for a %s.", name, k)
+	f.Bad(r.Where("issuer"), "Unknown issuer", "No issuer %q vouches for a %s.", name, k)
 	return ""
 }
 
-func (s *set) readTest(f *findings, b *hclsyntax.Block, users map[string]identity.User) *trial {
-	name, ok := f.labels(b, 1)
+func (s *set) readTest(f *strict.Findings, b *hclsyntax.Block, users map[string]identity.User) *trial {
+	name, ok := f.Label(b, 1)
 	if !ok || !s.unique(f, b, name) {
 		return nil
 	}
 	t := &trial{name: name, at: b.DefRange()}
-	inner := f.blocks(b, "test", "request", "expect")
-	r := f.block(b, "test")
-	for _, by := range r.list("approvals") {
+	inner := f.Blocks(b, "test", "request", "expect")
+	r := f.Block(b, "test")
+	for _, by := range r.List("approvals") {
 		u, ok := users[by]
 		if !ok {
 			u = identity.User{Subject: by, Email: lowerASCII(by), Kind: identity.Person}
@@ -140,10 +140,10 @@ func (s *set) readTest(f *findings, b *hclsyntax.Block, users map[string]identit
 		}
 		t.approvals = append(t.approvals, u)
 	}
-	r.done()
-	request, expect := f.one(inner, "request"), f.one(inner, "expect")
+	r.Done()
+	request, expect := f.One(inner, "request"), f.One(inner, "expect")
 	if request == nil || expect == nil {
-		f.bad(b.DefRange(), "Missing", "A test has request { } and expect { }.")
+		f.Bad(b.DefRange(), "Missing", "A test has request { } and expect { }.")
 		return nil
 	}
 	t.in = s.readRequest(f, request, users)
@@ -156,23 +156,23 @@ func (s *set) readTest(f *findings, b *hclsyntax.Block, users map[string]identit
 	return t
 }
 
-func (s *set) readRequest(f *findings, b *hclsyntax.Block, users map[string]identity.User) Input {
-	f.blocks(b, "request")
-	r := f.block(b, "request")
-	name := r.need("user")
+func (s *set) readRequest(f *strict.Findings, b *hclsyntax.Block, users map[string]identity.User) Input {
+	f.Blocks(b, "request")
+	r := f.Block(b, "request")
+	name := r.Need("user")
 	in := Input{
-		User: s.readUser(f, r, name, users[name]), Target: r.need("target"), Role: r.need("role"), Object: r.str("object"),
-		Reason: r.str("reason"), Ticket: r.str("ticket"), Duration: r.span("duration", 0, time.Second, 365*day), BreakGlass: r.flag("break_glass"),
+		User: s.readUser(f, r, name, users[name]), Target: r.Need("target"), Role: r.Need("role"), Object: r.Str("object"),
+		Reason: r.Str("reason"), Ticket: r.Str("ticket"), Duration: r.Span("duration", 0, time.Second, 365*strict.Day), BreakGlass: r.Flag("break_glass"),
 		Time: s.trialTime(), Client: netip.MustParseAddr("192.0.2.1"),
 	}
-	in.Proof = identity.ProofKind(r.word("proof", proofWords...))
-	if in.User.Kind == identity.Workload && !r.has("proof") {
+	in.Proof = identity.ProofKind(r.Word("proof", proofWords...))
+	if in.User.Kind == identity.Workload && !r.Has("proof") {
 		in.Proof = identity.ByWorkload
 	}
-	if at := r.str("at"); at != "" {
+	if at := r.Str("at"); at != "" {
 		when, err := time.ParseInLocation("2006-01-02 15:04", at, s.zone)
 		if err != nil {
-			f.bad(r.where("at"), "Not a time", "Write at = \"2030-01-31 22:30\", in the policy's zone.")
+			f.Bad(r.Where("at"), "Not a time", "Write at = \"2030-01-31 22:30\", in the policy's zone.")
 		}
 		in.Time = when
 	}
@@ -180,27 +180,27 @@ func (s *set) readRequest(f *findings, b *hclsyntax.Block, users map[string]iden
 		name string
 		into *netip.Addr
 	}{{"client", &in.Client}, {"browser", &in.Browser}} {
-		if raw := r.str(a.name); raw != "" {
+		if raw := r.Str(a.name); raw != "" {
 			addr, err := netip.ParseAddr(raw)
 			if err != nil {
-				f.bad(r.where(a.name), "Not an address", "Write an IP address.")
+				f.Bad(r.Where(a.name), "Not an address", "Write an IP address.")
 			}
 			*a.into = addr
 		}
 	}
-	r.done()
+	r.Done()
 	return in
 }
 
-func readExpect(f *findings, b *hclsyntax.Block) expectation {
-	f.blocks(b, "expect")
-	r := f.block(b, "expect")
-	r.need("decision")
+func readExpect(f *strict.Findings, b *hclsyntax.Block) expectation {
+	f.Blocks(b, "expect")
+	r := f.Block(b, "expect")
+	r.Need("decision")
 	e := expectation{
-		decision: r.word("decision", "allow", "pending", "deny"), missing: r.whole("missing", -1, 0, mostPeople),
-		rule: r.str("rule"), field: r.str("field"), longest: r.span("longest", 0, time.Second, 365*day),
+		decision: r.Word("decision", "allow", "pending", "deny"), missing: r.Whole("missing", -1, 0, mostPeople),
+		rule: r.Str("rule"), field: r.Str("field"), longest: r.Span("longest", 0, time.Second, 365*strict.Day),
 	}
-	r.done()
+	r.Done()
 	return e
 }
 
@@ -234,9 +234,4 @@ func (t *trial) run(s *set) Outcome {
 		o.Failed = strings.Join(wrong, ", ") + " (" + d.Why + ")"
 	}
 	return o
-}
-
-// lacks reports that a whole policy has none of something.
-func (f *findings) lacks(what string) {
-	f.diags = append(f.diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: "Missing", Detail: fmt.Sprintf("The policy has no %s.", what)})
 }

@@ -1,4 +1,4 @@
-package policy
+package when
 
 import (
 	"errors"
@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/sallyport/sallyport/policy/strict"
 )
 
 // functions are those that a condition can call, with the kinds of their arguments.
@@ -21,20 +23,20 @@ func functions() map[string][]kind {
 	}
 }
 
-func (c *compiler) call(e *hclsyntax.FunctionCallExpr) (operand, bool) {
+func (c *compiler[F]) call(e *hclsyntax.FunctionCallExpr) (Operand[F], bool) {
 	known := functions()
 	kinds, ok := known[e.Name]
 	if !ok {
-		return c.bad(e.NameRange, "There is no function %s.%s", e.Name, didYouMean(e.Name, sortedKeys(known)))
+		return c.bad(e.NameRange, "There is no function %s.%s", e.Name, strict.DidYouMean(e.Name, strict.SortedKeys(known)))
 	}
 	if e.ExpandFinal || len(e.Args) != len(kinds) {
 		return c.bad(e.Range(), "%s takes %d arguments.", e.Name, len(kinds))
 	}
-	args := make([]operand, len(kinds))
+	args := make([]Operand[F], len(kinds))
 	fixed := true
 	for i, arg := range e.Args {
 		if args[i], ok = c.compile(arg); !ok {
-			return operand{}, false
+			return Operand[F]{}, false
 		}
 		if args[i].kind != kinds[i] {
 			return c.bad(arg.Range(), "%s takes a %s here; this is a %s.", e.Name, kinds[i], args[i].kind)
@@ -52,20 +54,20 @@ func (c *compiler) call(e *hclsyntax.FunctionCallExpr) (operand, bool) {
 	case "in_network":
 		return c.inNetwork(args, e)
 	default:
-		return operand{kind: isBool, flag: compare(args[0].str, args[1].str, strings.HasPrefix)}, true
+		return Operand[F]{kind: isBool, flag: compare(args[0].str, args[1].str, strings.HasPrefix)}, true
 	}
 }
 
-func (c *compiler) has(args []operand, e *hclsyntax.FunctionCallExpr) (operand, bool) {
-	if args[0].fixed && len(args[1].domain) > 0 {
-		words, _ := args[0].list(nil) //nolint:errcheck // a literal has no error
+func (c *compiler[F]) has(args []Operand[F], e *hclsyntax.FunctionCallExpr) (Operand[F], bool) {
+	if literal, ok := e.Args[0].(*hclsyntax.TupleConsExpr); ok {
+		words, _ := args[0].list(*new(F)) //nolint:errcheck // a literal has no error
 		for i, w := range words {
-			if !slices.Contains(args[1].domain, w) {
-				return c.bad(e.Args[0].(*hclsyntax.TupleConsExpr).Exprs[i].Range(), "%q is never equal: it is one of %s.%s", w, strings.Join(args[1].domain, ", "), didYouMean(w, args[1].domain))
+			if no := args[1].never(w); no != "" {
+				return c.bad(literal.Exprs[i].Range(), "%s", no)
 			}
 		}
 	}
-	return operand{kind: isBool, flag: func(f *facts) (bool, error) {
+	return Operand[F]{kind: isBool, flag: func(f F) (bool, error) {
 		l, errL := args[0].list(f)
 		s, errS := args[1].str(f)
 		return slices.Contains(l, s), errors.Join(errL, errS)
@@ -76,7 +78,7 @@ var clockForm = regexp.MustCompile(`^([01][0-9]|2[0-3]):[0-5][0-9]$`)
 
 // between holds from the first time to the second, which is not in it, over midnight
 // where the second is earlier.
-func (c *compiler) between(args []operand, e *hclsyntax.FunctionCallExpr) (operand, bool) {
+func (c *compiler[F]) between(args []Operand[F], e *hclsyntax.FunctionCallExpr) (Operand[F], bool) {
 	for i := range 2 {
 		if !args[i+1].fixed || !clockForm.MatchString(args[i+1].domain[0]) {
 			return c.bad(e.Args[i+1].Range(), "Write a time of day such as \"22:00\".")
@@ -89,7 +91,7 @@ func (c *compiler) between(args []operand, e *hclsyntax.FunctionCallExpr) (opera
 	if word, ok := e.Args[0].(*hclsyntax.ScopeTraversalExpr); !ok || dotted(word) != "request.time" {
 		return c.bad(e.Args[0].Range(), "between is about request.time.")
 	}
-	return operand{kind: isBool, flag: func(f *facts) (bool, error) {
+	return Operand[F]{kind: isBool, flag: func(f F) (bool, error) {
 		now, err := args[0].str(f)
 		if from < until {
 			return from <= now && now < until, err
@@ -98,7 +100,7 @@ func (c *compiler) between(args []operand, e *hclsyntax.FunctionCallExpr) (opera
 	}}, true
 }
 
-func (c *compiler) inNetwork(args []operand, e *hclsyntax.FunctionCallExpr) (operand, bool) {
+func (c *compiler[F]) inNetwork(args []Operand[F], e *hclsyntax.FunctionCallExpr) (Operand[F], bool) {
 	if !args[1].fixed {
 		return c.bad(e.Args[1].Range(), "Write a network such as \"10.0.0.0/8\".")
 	}
@@ -106,7 +108,7 @@ func (c *compiler) inNetwork(args []operand, e *hclsyntax.FunctionCallExpr) (ope
 	if err != nil || network.Masked() != network {
 		return c.bad(e.Args[1].Range(), "Write a network such as \"10.0.0.0/8\", without bits of a host.")
 	}
-	return operand{kind: isBool, flag: func(f *facts) (bool, error) {
+	return Operand[F]{kind: isBool, flag: func(f F) (bool, error) {
 		s, err := args[0].str(f)
 		if err != nil {
 			return false, err

@@ -1,24 +1,14 @@
-package policy
+package strict
 
 import (
 	"errors"
 	"fmt"
 
 	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/gohcl"
-	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// options returns the decoder of an `options` block; b may be nil.
-func options(b *hclsyntax.Block) func(any) error {
-	if b == nil {
-		return func(any) error { return nil }
-	}
-	return func(into any) error { return oneError(gohcl.DecodeBody(b.Body, nil, into)) }
-}
-
-// oneError is the sentence for the first of some findings.
-func oneError(diags hcl.Diagnostics) error {
+// Err is the sentence for the first of some findings.
+func Err(diags hcl.Diagnostics) error {
 	var errs []*hcl.Diagnostic
 	for _, d := range diags {
 		if d.Severity == hcl.DiagError {

@@ -1,0 +1,189 @@
+package catalog
+
+import (
+	"crypto/x509"
+	"net"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2/gohcl"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/sallyport/sallyport/policy/strict"
+)
+
+// Protocols are the words that a target's protocol can be.
+func Protocols() []string { return []string{"postgres", "ssh", "http"} }
+
+var (
+	nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+	roleForm = regexp.MustCompile(`^[a-z_][a-z0-9._-]{0,62}$`)
+	wordForm = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
+	pinForm  = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+)
+
+// A Target is something behind the gate, as the signed bundle describes it.
+type Target struct {
+	Name     string
+	Protocol string // "postgres", "ssh", "http"
+	Address  string // host:port, or the absolute path of a unix socket
+	Labels   map[string]string
+	TLS      TLS
+	Roles    map[string]Role
+	// Options decodes the target's own `options` block into a protocol's struct
+	// with hcl tags; unknown attributes are errors with file and line. Without such
+	// a block it leaves into as it is.
+	Options func(into any) error
+}
+
+// TLS says how the gate knows the target. The zero value verifies certificate and
+// name against the system's roots.
+type TLS struct {
+	Mode       string   // "verify-full" (default), or "off" for loopback and unix sockets only
+	CA         []byte   // PEM from a file inside the bundle; nil: the system's roots
+	ServerName string   // default: the address's host
+	Pins       []string // "sha256:<hex>" of the leaf's SubjectPublicKeyInfo; any one matches
+}
+
+// A Role is an account at the target, and the credential that opens it.
+type Role struct {
+	Name       string
+	Account    string // the account's name at the target; default: Name
+	Credential string // a name that proxy.hcl maps to a place; empty: none
+	// Options is as Target.Options, for the role's block.
+	Options func(into any) error
+}
+
+// ReadTarget reads a target block; src are the files of the bundle, for its CA.
+func ReadTarget(f *strict.Findings, b *hclsyntax.Block, name string, src map[string][]byte) *Target {
+	what := "target " + name
+	inner := f.Blocks(b, what, "tls", "options", "role")
+	r := f.Block(b, what)
+	r.Need("protocol")
+	t := &Target{Name: name, Protocol: r.Word("protocol", append([]string{""}, Protocols()...)...), Address: r.Need("address"), Labels: r.Texts("labels"), Roles: map[string]Role{}}
+	r.Done()
+	for key := range t.Labels {
+		if !wordForm.MatchString(key) {
+			f.Bad(r.Where("labels"), "Not a name", "The label %q is not of lower-case letters, digits, dashes and underscores.", key)
+		}
+	}
+	local := checkAddress(f, r, t.Address)
+	t.TLS = readTLS(f, f.One(inner, "tls"), t, what, local, src)
+	t.Options = options(f.One(inner, "options"))
+	for _, rb := range inner {
+		if rb.Type != "role" {
+			continue
+		}
+		role, ok := f.Label(rb, 1)
+		if !ok {
+			continue
+		}
+		if !roleForm.MatchString(role) {
+			f.Bad(rb.LabelRanges[0], "Not a name", "Names of roles are of lower-case letters, digits, dots, dashes and underscores.")
+		}
+		if _, twice := t.Roles[role]; twice {
+			f.Bad(rb.DefRange(), "Written twice", "%s has the role %q already.", what, role)
+			continue
+		}
+		in := f.Blocks(rb, "role "+role, "options")
+		rr := f.Block(rb, "role "+role)
+		t.Roles[role] = Role{Name: role, Account: either(rr.Str("account"), role), Credential: rr.Str("credential"), Options: options(f.One(in, "options"))}
+		rr.Done()
+	}
+	if len(t.Roles) == 0 {
+		f.Bad(b.DefRange(), "No role", "%s needs at least one role \"name\" { }.", what)
+	}
+	return t
+}
+
+func either(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// checkAddress reports whether the address cannot leave this machine.
+func checkAddress(f *strict.Findings, r *strict.Fields, address string) (local bool) {
+	if address == "" {
+		return false
+	}
+	if strings.HasPrefix(address, "/") {
+		return true
+	}
+	host, port, err := net.SplitHostPort(address)
+	n, errPort := strconv.Atoi(port)
+	if err != nil || errPort != nil || host == "" || n < 1 || n > 65535 || strings.ContainsAny(host, " /@?#%\\\t\r\n") {
+		f.Bad(r.Where("address"), "Not an address", "Write \"host:port\", or the absolute path of a unix socket.")
+		return false
+	}
+	return isLoopback(host)
+}
+
+// isLoopback takes addresses only: what localhost means is in a file of the machine.
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+func readTLS(f *strict.Findings, b *hclsyntax.Block, t *Target, what string, local bool, src map[string][]byte) TLS {
+	if t.Protocol == "ssh" {
+		if b != nil {
+			f.Bad(b.DefRange(), "No TLS in SSH", "Pin the host keys in options { }.")
+		}
+		return TLS{}
+	}
+	tls := TLS{Mode: "verify-full"}
+	if strings.HasPrefix(t.Address, "/") {
+		tls.Mode = "off" // no protocol here speaks TLS over a unix socket
+	}
+	if b == nil {
+		return tls
+	}
+	f.Blocks(b, "tls of "+what)
+	r := f.Block(b, "tls of "+what)
+	tls.Mode = r.Word("mode", tls.Mode, "verify-full", "off")
+	tls.ServerName = r.Str("server_name")
+	tls.CA = readCA(f, r, src)
+	tls.Pins = r.List("pin")
+	r.Done()
+	for _, pin := range tls.Pins {
+		if !pinForm.MatchString(pin) {
+			f.Bad(r.Where("pin"), "Not a pin", "Write \"sha256:\" and the 64 hexadecimal digits of the certificate's public key.")
+		}
+	}
+	if tls.Mode == "off" && !local {
+		f.Bad(r.Where("mode"), "Plaintext", "Without TLS the credential could be read on the way: mode = \"off\" is only for loopback addresses and unix sockets.")
+	}
+	if tls.Mode == "off" && (tls.CA != nil || tls.ServerName != "" || tls.Pins != nil) {
+		f.Bad(r.Where("mode"), "Never checked", "With mode = \"off\" nothing checks ca, server_name and pin; take them away.")
+	}
+	return tls
+}
+
+// readCA returns the file of the bundle that the attribute ca names.
+func readCA(f *strict.Findings, r *strict.Fields, src map[string][]byte) []byte {
+	name := r.Str("ca")
+	if name == "" {
+		return nil
+	}
+	text, ok := src["policy/"+name]
+	if !ok {
+		f.Bad(r.Where("ca"), "No such file", "There is no file policy/%s in the bundle.", name)
+		return nil
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(text) {
+		f.Bad(r.Where("ca"), "Not a CA file", "policy/%s has no certificate in PEM.", name)
+	}
+	return text
+}
+
+// options returns the decoder of an `options` block; b may be nil.
+func options(b *hclsyntax.Block) func(any) error {
+	if b == nil {
+		return func(any) error { return nil }
+	}
+	return func(into any) error { return strict.Err(gohcl.DecodeBody(b.Body, nil, into)) }
+}
