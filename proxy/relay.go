@@ -1,0 +1,311 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// CutWait is how long a client may take to let a message that it stands in the
+// middle of, or the last words, pass at the cut. After that it is reset.
+const CutWait = 200 * time.Millisecond
+
+// MaxHold is the most that an observer may hold back, in bytes.
+const MaxHold = 16 << 10
+
+// ErrClient and ErrTarget say whose connection failed.
+var (
+	ErrClient = errors.New("the client's connection failed")
+	ErrTarget = errors.New("the target's connection failed")
+)
+
+// ErrReset is joined to Relay's error where the client stood in the middle of a
+// message or did not drain: it was reset, and there is nobody left to tell.
+var ErrReset = errors.New("the client was reset")
+
+// A Verdict is what an observer says of the bytes that it was shown.
+type Verdict int
+
+// The verdicts.
+const (
+	// Pass lets all bytes go on.
+	Pass Verdict = iota
+	// Hold lets all but the last Tail bytes go on. The next call shows those again,
+	// with what follows them.
+	Hold
+	// EndAtBoundary lets all but the last Tail bytes go on, and then ends the
+	// direction as if its source had ended.
+	EndAtBoundary
+)
+
+// An Observer knows one direction's framing and writes the record.
+type Observer interface {
+	// Observe is called with every run of bytes of its direction, in order, before
+	// they go on. It must not block longer than the record takes, nor keep p. An
+	// error ends the relay, and the run does not go on.
+	Observe(p []byte) (Verdict, error)
+	// Tail is how many of the bytes shown so far belong to a message that is not
+	// complete yet: zero at a message boundary. Held bytes count.
+	Tail() int
+}
+
+// A Speaker is a down observer with words of the gate's own for the client. Relay
+// writes them between two messages.
+type Speaker interface {
+	// Lines is where the words come from.
+	Lines() <-chan string
+	// Dress makes a message of the protocol from a line.
+	Dress(line string) []byte
+}
+
+// Relay forwards both ways until one side ends or ctx is done, and returns why: nil
+// after an orderly end, the cause of ctx, or what failed. Each observer is called
+// with every run of bytes of its direction, in order, before they go on.
+//
+// When ctx ends nothing new is sent to the client. A message that it has a part of
+// is completed within CutWait; then the client stands at a message boundary and the
+// caller says its last words. Otherwise the client is reset and the error is ErrReset
+// too. The end of the client's stream is passed on to the target, and what the
+// target still sends is delivered. Both connections are the caller's to close.
+//
+// client and target should be a *Conn, or TLS on top of one: then an idle relay
+// keeps no buffer.
+func Relay(ctx context.Context, client, target net.Conn, up, down Observer) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r := &relay{client: client, target: target, up: up, down: down, cancel: cancel}
+	begun := make(chan struct{})
+	context.AfterFunc(ctx, func() { r.begin(); close(begun) })
+	over := make(chan struct{})
+	left := atomic.Int32{}
+	left.Store(2)
+	for _, run := range []func(){r.runUp, r.runDown} {
+		go func() {
+			run()
+			if left.Add(-1) == 0 {
+				close(over)
+			}
+		}()
+	}
+	r.speak(over)
+	<-begun // the deadlines that it sets must not meet the caller's last words
+	return r.result(ctx)
+}
+
+// relay is one call of Relay.
+type relay struct {
+	client, target net.Conn
+	up, down       Observer
+	cancel         context.CancelCauseFunc
+
+	cutting atomic.Bool
+
+	// writing is held by whoever writes to the client; it guards tail and broken.
+	writing sync.Mutex
+	tail    int  // bytes of an incomplete message that the client has
+	broken  bool // a write to the client failed: it may have a part of anything
+
+	mu      sync.Mutex
+	pending [][]byte // words that wait for a boundary
+}
+
+// errClosed is the cause of an orderly end.
+var errClosed = errors.New("closed")
+
+// begin starts the cut. It is called once, when the relay's context ends.
+func (r *relay) begin() {
+	r.cutting.Store(true)
+	now := time.Now()
+	past := now.Add(-time.Hour)
+	_ = r.client.SetWriteDeadline(now.Add(CutWait)) // a deadline fails only on a closed connection
+	_ = r.client.SetReadDeadline(past)
+	_ = r.target.SetWriteDeadline(past)
+	until := now.Add(CutWait)
+	if r.writing.TryLock() {
+		if r.tail == 0 {
+			until = past // nothing is owed to the client
+		}
+		r.writing.Unlock()
+	}
+	_ = r.target.SetReadDeadline(until)
+}
+
+// speak hands the gate's own words over until the relay is over.
+func (r *relay) speak(over <-chan struct{}) {
+	var lines <-chan string
+	speaker, ok := r.down.(Speaker)
+	if ok {
+		lines = speaker.Lines()
+	}
+	for {
+		select {
+		case <-over:
+			return
+		case line, ok := <-lines:
+			if !ok {
+				lines = nil
+				continue
+			}
+			r.mu.Lock()
+			r.pending = append(r.pending, speaker.Dress(line))
+			r.mu.Unlock()
+			// Where this fails the down direction is writing, and looks for words after it.
+			if r.writing.TryLock() {
+				r.flush()
+				r.writing.Unlock()
+			}
+		}
+	}
+}
+
+// flush writes the words that wait, at a boundary. The caller holds writing.
+func (r *relay) flush() {
+	if r.tail != 0 || r.broken || r.cutting.Load() {
+		return
+	}
+	r.mu.Lock()
+	words := r.pending
+	r.pending = nil
+	r.mu.Unlock()
+	for _, word := range words {
+		if _, err := r.client.Write(word); err != nil {
+			r.broken = true
+			r.cancel(fmt.Errorf("%w: write: %w", ErrClient, err))
+			return
+		}
+	}
+}
+
+func (r *relay) waiting() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.pending) > 0
+}
+
+// runUp forwards what the client says.
+func (r *relay) runUp() {
+	in := newReader(r.client)
+	defer in.release()
+	for {
+		p, err := in.read()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				r.cancel(fmt.Errorf("%w: read: %w", ErrClient, err))
+				return
+			}
+			r.endUp()
+			return
+		}
+		verdict, err := r.up.Observe(p)
+		if err != nil {
+			r.cancel(err)
+			return
+		}
+		held := 0
+		if verdict != Pass {
+			held = min(r.up.Tail(), len(p))
+		}
+		if _, err := r.target.Write(p[:len(p)-held]); err != nil {
+			if !r.cutting.Load() { // the target has closed: what it still said is delivered
+				_ = r.target.SetReadDeadline(time.Now().Add(CutWait))
+			}
+			return
+		}
+		if verdict == EndAtBoundary {
+			r.endUp()
+			return
+		}
+		if err := in.keep(held); err != nil {
+			r.cancel(err)
+			return
+		}
+	}
+}
+
+// endUp tells the target that the client has nothing more to say.
+func (r *relay) endUp() {
+	if err := closeWrite(r.target); err != nil {
+		r.cancel(fmt.Errorf("%w: close: %w", ErrTarget, err))
+	}
+}
+
+// runDown forwards what the target says, and ends the relay.
+func (r *relay) runDown() {
+	in := newReader(r.target)
+	defer in.release()
+	for {
+		p, err := in.read()
+		switch {
+		case errors.Is(err, io.EOF):
+			r.cancel(errClosed)
+			return
+		case err != nil:
+			r.cancel(fmt.Errorf("%w: read: %w", ErrTarget, err))
+			return
+		}
+		held, goOn := r.deliver(p)
+		if !goOn {
+			return
+		}
+		if r.waiting() {
+			r.writing.Lock()
+			r.flush()
+			r.writing.Unlock()
+		}
+		if err := in.keep(held); err != nil {
+			r.cancel(err)
+			return
+		}
+	}
+}
+
+// deliver shows p to the observer and writes it to the client: all of it, or at the
+// cut no more than completes the message that the client has a part of.
+func (r *relay) deliver(p []byte) (held int, goOn bool) {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	verdict, err := r.down.Observe(p)
+	if err != nil {
+		r.cancel(err)
+		return 0, false
+	}
+	tail := r.down.Tail()
+	cutting := r.cutting.Load()
+	if verdict != Pass || cutting {
+		held = min(tail, len(p))
+	}
+	if cutting && r.tail > 0 && tail > len(p) {
+		held = 0 // all of p belongs to the message that the client waits for the end of
+	}
+	if n := len(p) - held; n > 0 {
+		r.tail = tail - held
+		if _, err := r.client.Write(p[:n]); err != nil {
+			r.broken = true
+			r.cancel(fmt.Errorf("%w: write: %w", ErrClient, err))
+			return 0, false
+		}
+	}
+	if verdict == EndAtBoundary {
+		r.cancel(errClosed)
+		return 0, false
+	}
+	return held, !r.cutting.Load() || r.tail > 0
+}
+
+// result says why the relay ended, and resets a client that cannot be told.
+func (r *relay) result(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	if errors.Is(cause, errClosed) {
+		cause = nil
+	}
+	if r.broken || r.tail > 0 {
+		_ = Reset(r.client)
+		return errors.Join(cause, ErrReset)
+	}
+	return cause
+}
