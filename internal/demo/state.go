@@ -1,0 +1,84 @@
+package demo
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/sallyport/sallyport/internal/devidp"
+)
+
+// state is what a demo keeps between its runs (demo.json).
+type state struct {
+	Ports ports         `json:"ports"`
+	Users []devidp.User `json:"users"`
+}
+
+type ports struct {
+	Web      int `json:"web"`
+	Postgres int `json:"postgres"`
+	Issuer   int `json:"issuer"`
+	Target   int `json:"target"`
+}
+
+// usual are the ports of a first run.
+var usual = ports{Web: 8443, Postgres: 6432, Issuer: 8444, Target: 6433}
+
+// openState reads demo.json or makes it, with ports that are free now.
+func openState(dir string, random bool) (*state, error) {
+	path := filepath.Join(dir, "demo.json")
+	s := &state{}
+	text, err := os.ReadFile(path)
+	switch {
+	case err == nil:
+		if err := json.Unmarshal(text, s); err != nil {
+			return nil, fmt.Errorf("%s is damaged; remove it, or choose another folder with --dir", path)
+		}
+	case errors.Is(err, os.ErrNotExist):
+		s.Users = devidp.People()
+		if !random {
+			s.Ports = usual
+		}
+	default:
+		return nil, fmt.Errorf("read the demo's state: %w", err)
+	}
+	for _, p := range []struct {
+		name string
+		port *int
+	}{{"the pages", &s.Ports.Web}, {"PostgreSQL clients", &s.Ports.Postgres}, {"the OIDC provider", &s.Ports.Issuer}, {"the demo's database", &s.Ports.Target}} {
+		if *p.port != 0 && free(*p.port) {
+			continue
+		}
+		if !random {
+			return nil, fmt.Errorf("port %d, for %s, is taken; end what uses it, or type: sallyport demo --ports random", *p.port, p.name)
+		}
+		if *p.port, err = freePort(); err != nil {
+			return nil, fmt.Errorf("find a free port: %w", err)
+		}
+	}
+	if text, err = json.MarshalIndent(s, "", "  "); err != nil {
+		return nil, err
+	}
+	return s, os.WriteFile(path, text, 0o600)
+}
+
+func free(port int) bool {
+	l, err := net.Listen("tcp", local(port))
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
+}
+
+// freePort finds a port on loopback that is free now.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	return port, l.Close()
+}
