@@ -1,0 +1,400 @@
+package audit
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/durable"
+)
+
+type recorded struct {
+	dir, rec string
+	log      *Log
+	*Recordings
+}
+
+func newRecorded(t testing.TB, faults *durable.Faults) *recorded {
+	t.Helper()
+	r := &recorded{dir: newLogDir(t), rec: filepath.Join(t.TempDir(), "recordings")}
+	r.open(t, faults)
+	return r
+}
+
+func (r *recorded) open(t testing.TB, faults *durable.Faults) {
+	t.Helper()
+	r.log = openLog(t, Config{Dir: r.dir})
+	var err error
+	if r.Recordings, err = OpenRecordings(r.rec, r.log, RecordingOptions{Faults: faults}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.closeBoth)
+	if err := r.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r *recorded) closeBoth() { _, _ = r.Close(), r.log.Close() }
+
+func start(t testing.TB, r *recorded, session string) *Recorder {
+	t.Helper()
+	rec, err := r.Start(t.Context(), Meta{Session: session, Target: "orders", Role: "reader", Email: "alice@example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec
+}
+
+func write(t testing.TB, r *Recorder, lines ...Track) {
+	t.Helper()
+	for _, line := range lines {
+		if err := r.Write(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func seal(t testing.TB, r *Recorder, cause string) Summary {
+	t.Helper()
+	s, err := r.Seal(t.Context(), cause)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func lines(t testing.TB, r Recording) []Line {
+	t.Helper()
+	var all []Line
+	for line, err := range r.Lines(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, line)
+	}
+	return all
+}
+
+func types(t testing.TB, l *Log) string {
+	t.Helper()
+	entries, err := l.Entries(t.Context(), 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, e := range entries {
+		all = append(all, e.Type)
+	}
+	return strings.Join(all, " ")
+}
+
+func TestRecordingKeepsEveryTrackExactly(t *testing.T) {
+	r := newRecorded(t, nil)
+	at := time.Date(2026, 11, 25, 1, 2, 3, 456789000, time.UTC)
+	tracks := []Track{
+		Query{At: at, N: 1, Kind: "simple", SQL: "select 'ü\u2028\u009b\x7f', \"x\" -- <&>\n\t\\"},
+		Query{At: at, N: 2, Kind: "execute", Name: "s1", SQL: "select $1,$2,$3,$4", Binds: [][]byte{nil, {}, []byte("text \u00e9"), {0, 0, 0, 7}}},
+		Query{At: at, N: 3, Kind: "simple", SQL: "select '\xff\xfe'", Name: "\xff"},
+		Query{At: at, N: 4, Kind: "simple"},
+		Query{At: at, N: 5, Kind: "simple", SQL: strings.Repeat("select 1; ", 30000)},
+		QueryDone{At: at, N: 1, Tag: "SELECT 5", Rows: 5, Bytes: 100, Took: 1500 * time.Microsecond},
+		QueryDone{At: at, N: 2, SQLState: "42P01", Message: "relation \"\xff\" does not exist"},
+		Terminal{At: at, Code: "o", Data: []byte("\x1b[1mhi\xff")},
+		Request{At: at, N: 1, Method: "GET", Host: "grafana", Path: "/a?b=c"},
+		RequestDone{At: at, N: 1, Status: 404, Sent: 1, Bytes: 2, Took: time.Second},
+		File{At: at, Name: "x\n", Direction: "up", Size: 9, SHA256: "00"},
+		Note{At: at, Text: "your access ended"},
+	}
+	rec := start(t, r, "s1")
+	write(t, rec, tracks...)
+	s := seal(t, rec, "expired")
+	if s.Statements != 6 || s.Errors != 2 || s.Rows != 5 || s.Cause != "expired" || s.Lines != int64(len(tracks)) || s.Chunks == 0 {
+		t.Errorf("%+v", s)
+	}
+	got, err := r.Read("s1")
+	if err != nil || got.Summary == nil || *got.Summary != s || got.Meta.Email != "alice@example.com" {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	for i, line := range lines(t, got) {
+		if !reflect.DeepEqual(line.Track, tracks[i]) {
+			t.Errorf("line %d: %#v\nwas %#v", i, line.Track, tracks[i])
+		}
+		for _, c := range line.Raw {
+			if c < 0x20 || c == 0x7f {
+				t.Errorf("line %d has a control character", i)
+			}
+		}
+	}
+	r.closeBoth()
+	if rep := mustVerify(t, r.dir, VerifyOptions{Recordings: r.rec}); rep.Recordings != 1 || rep.Chunks != int64(s.Chunks) {
+		t.Errorf("%+v", rep)
+	}
+}
+
+func TestStatementIsInTheFileBeforeWriteReturns(t *testing.T) {
+	r := newRecorded(t, nil)
+	rec := start(t, r, "s1")
+	write(t, rec, Query{N: 1, SQL: "drop table orders"})
+	got, err := r.Read("s1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all := lines(t, got); len(all) != 1 || all[0].Track.(Query).SQL != "drop table orders" || got.Summary != nil {
+		t.Errorf("%v", all)
+	}
+	seal(t, rec, "closed")
+}
+
+func TestChunkIsLoggedWithinASecondAndWhenFull(t *testing.T) {
+	dir, folder := newLogDir(t), filepath.Join(t.TempDir(), "rec")
+	synctest.Test(t, func(t *testing.T) {
+		l, err := Open(Config{Dir: dir, Node: "a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := OpenRecordings(folder, l, RecordingOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec, err := r.Start(t.Context(), Meta{Session: "s1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, rec, Query{SQL: "select 1"})
+		synctest.Wait()
+		if l.State().Size != 0 {
+			t.Error("a chunk after one line")
+		}
+		time.Sleep(time.Second) // of the bubble's clock
+		synctest.Wait()
+		if l.State().Size != 1 {
+			t.Errorf("%d entries after a second", l.State().Size)
+		}
+		write(t, rec, Query{SQL: strings.Repeat("x", chunkSize)})
+		synctest.Wait()
+		if l.State().Size != 2 {
+			t.Errorf("%d entries after a full chunk", l.State().Size)
+		}
+		time.Sleep(time.Minute)
+		if l.State().Size != 2 {
+			t.Error("chunks of nothing")
+		}
+		if s := seal(t, rec, "closed"); s.Chunks != 2 {
+			t.Errorf("%+v", s)
+		}
+		if err := errors.Join(r.Close(), l.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	mustVerify(t, dir, VerifyOptions{Recordings: folder})
+}
+
+func TestRecorderThatCannotWriteFails(t *testing.T) {
+	for name, breakIt := range map[string]func(*disk){
+		"write": func(d *disk) { d.write.Store(true) },
+		"full":  func(d *disk) { d.full.Store(10) },
+	} {
+		d, faults := newDisk("2")
+		r := newRecorded(t, faults)
+		rec := start(t, r, "s1")
+		write(t, rec, Query{SQL: "select 1"})
+		breakIt(d)
+		if err := rec.Write(Query{SQL: "select 2"}); !errors.Is(err, ErrRecorder) {
+			t.Fatalf("%s: %v", name, err)
+		}
+		select {
+		case <-rec.Failed():
+		default:
+			t.Errorf("%s: Failed is not closed", name)
+		}
+		d.write.Store(false)
+		d.full.Store(-1)
+		if err := rec.Write(Query{SQL: "select 3"}); !errors.Is(err, ErrRecorder) {
+			t.Errorf("%s: it records again: %v", name, err)
+		}
+		if _, err := rec.Seal(t.Context(), "recorder"); !errors.Is(err, ErrRecorder) {
+			t.Errorf("%s: Seal says %v", name, err)
+		}
+		if got := types(t, r.log); got != "recording.sealed" {
+			t.Errorf("%s: %s", name, got)
+		}
+		r.closeBoth()
+		mustVerify(t, r.dir, VerifyOptions{Recordings: r.rec})
+	}
+}
+
+func TestChunkThatIsNotDurableEndsTheSession(t *testing.T) {
+	d, faults := newDisk("2")
+	r := newRecorded(t, faults)
+	rec := start(t, r, "s1")
+	d.sync.Store(true)
+	write(t, rec, Query{SQL: strings.Repeat("x", chunkSize)})
+	<-rec.Failed()
+	if err := rec.Write(Note{Text: "x"}); !errors.Is(err, ErrRecorder) {
+		t.Error(err)
+	}
+	if got := types(t, r.log); got != "" {
+		t.Errorf("logged: %s", got)
+	}
+}
+
+func TestChunkThatCannotBeLoggedEndsTheSession(t *testing.T) {
+	d, faults := newDisk("wal/")
+	r := &recorded{dir: newLogDir(t), rec: filepath.Join(t.TempDir(), "recordings")}
+	r.log = openLog(t, Config{Dir: r.dir, Faults: faults})
+	var err error
+	if r.Recordings, err = OpenRecordings(r.rec, r.log, RecordingOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.closeBoth)
+	rec := start(t, r, "s1")
+	d.full.Store(0)
+	write(t, rec, Query{SQL: strings.Repeat("x", chunkSize)})
+	<-rec.Failed()
+	if err := rec.Err(); !errors.Is(err, ErrFull) {
+		t.Error(err)
+	}
+}
+
+func TestCrashedRecordingIsSealedUpToItsLastByte(t *testing.T) {
+	r := newRecorded(t, nil)
+	rec := start(t, r, "s1")
+	write(t, rec, Query{N: 1, SQL: strings.Repeat("x", chunkSize)})
+	for r.log.State().Size == 0 { // the chunk is logged behind Write
+		if rec.Err() != nil {
+			t.Fatal(rec.Err())
+		}
+	}
+	write(t, rec, Query{N: 2, SQL: "select 2"}, QueryDone{N: 2, Rows: 1})
+	nothing := start(t, r, "s2")
+	_ = nothing
+	// A line that the crash cut in the middle.
+	if _, err := rec.file.File.WriteString(`{"k":"query","sql":"sel`); err != nil {
+		t.Fatal(err)
+	}
+	r.closeBoth()
+	rep := mustVerify(t, r.dir, VerifyOptions{Recordings: r.rec})
+	if !strings.Contains(strings.Join(rep.Notes, "\n"), "s1 is not sealed") {
+		t.Errorf("%v", rep.Notes)
+	}
+	r.open(t, nil)
+	got, err := r.Read("s1")
+	if err != nil || got.Summary == nil || got.Summary.Cause != "crashed" || got.Summary.Chunks != 2 || got.Summary.Statements != 2 || got.Summary.Rows != 1 {
+		t.Fatalf("%+v, %v", got.Summary, err)
+	}
+	if all := lines(t, got); len(all) != 3 {
+		t.Errorf("%d lines", len(all))
+	}
+	if got, err := r.Read("s2"); err != nil || got.Summary == nil || got.Summary.Cause != "crashed" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	size := r.log.State().Size
+	r.closeBoth()
+	mustVerify(t, r.dir, VerifyOptions{Recordings: r.rec})
+	r.open(t, nil)
+	if r.log.State().Size != size {
+		t.Error("sealed twice")
+	}
+}
+
+func TestSealThatCrashedHalfwayIsFinished(t *testing.T) {
+	r := newRecorded(t, nil)
+	rec := start(t, r, "s1")
+	write(t, rec, Query{SQL: "select 1"})
+	want := seal(t, rec, "closed")
+	folder := rec.folder
+	r.closeBoth()
+	if err := os.Remove(filepath.Join(r.rec, folder, fileSummary)); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, []byte(folder), r.rec, folderOpen, "s1")
+	r.open(t, nil)
+	got, err := r.Read("s1")
+	if err != nil || got.Summary == nil || *got.Summary != want {
+		t.Errorf("%+v, %v; want %+v", got.Summary, err, want)
+	}
+}
+
+func TestSessionIdentifiersNameNoOtherFolder(t *testing.T) {
+	r := newRecorded(t, nil)
+	for _, id := range []string{"", "..", "../x", "a/b", ".x", "a.b", "a:b", "a\x00b", strings.Repeat("a", 300)} {
+		if _, err := r.Start(t.Context(), Meta{Session: id}); err == nil || !strings.Contains(err.Error(), "is no session") {
+			t.Errorf("Start(%q): %v", id, err)
+		}
+		if _, err := r.Read(id); !errors.Is(err, ErrNoRecording) {
+			t.Errorf("Read(%q): %v", id, err)
+		}
+	}
+	rec := start(t, r, "s1")
+	if _, err := r.Start(t.Context(), Meta{Session: "s1"}); err == nil {
+		t.Error("one session was started twice")
+	}
+	seal(t, rec, "closed")
+}
+
+func TestManyRecordersAndWriters(t *testing.T) {
+	r := newRecorded(t, nil)
+	var wg sync.WaitGroup
+	for s := range 8 {
+		rec := start(t, r, fmt.Sprint("s", s))
+		wg.Go(func() {
+			var writers sync.WaitGroup
+			for range 2 {
+				writers.Go(func() {
+					for n := range 300 {
+						if err := rec.Write(&Query{N: int64(n), SQL: strings.Repeat("select 1 ", 50)}); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				})
+			}
+			writers.Wait()
+			if sum, err := rec.Seal(t.Context(), "closed"); err != nil || sum.Statements != 600 {
+				t.Errorf("%+v, %v", sum, err)
+			}
+		})
+	}
+	wg.Wait()
+	list, err := r.List(t.Context(), 0)
+	if err != nil || len(list) != 8 {
+		t.Errorf("%d recordings, %v", len(list), err)
+	}
+	for _, rec := range list {
+		if n := len(lines(t, rec)); n != 600 {
+			t.Errorf("%d lines", n)
+		}
+	}
+	r.closeBoth()
+	mustVerify(t, r.dir, VerifyOptions{Recordings: r.rec})
+}
+
+func FuzzLine(f *testing.F) {
+	f.Add("select 1", []byte{0, 1}, "x")
+	f.Add("\xff\u009b", []byte(nil), "\xc2")
+	f.Fuzz(func(t *testing.T, sql string, bind []byte, message string) {
+		at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+		q := Query{At: at, N: 1, SQL: sql, Binds: [][]byte{bind, nil}}
+		raw := q.appendTo(nil, at)
+		if !json.Valid(raw) || strings.ContainsAny(string(raw), "\n\x1b\x7f\u009b") {
+			t.Fatalf("%q", raw)
+		}
+		line, err := parseLine(raw)
+		if err != nil || !reflect.DeepEqual(line.Track, q) {
+			t.Errorf("%#v is read as %#v, %v", q, line.Track, err)
+		}
+		d := QueryDone{At: at, N: 1, Message: message}
+		line, err = parseLine(d.appendTo(nil, at))
+		if err != nil || !reflect.DeepEqual(line.Track, d) {
+			t.Errorf("%#v is read as %#v, %v", d, line.Track, err)
+		}
+	})
+}
