@@ -404,6 +404,16 @@ func full(err error) error {
 	return err
 }
 
+// Settle waits until all that was written down so far is durable in the log.
+func (g *Gate) Settle(ctx context.Context) error {
+	counter, err := g.c.Store.Counter(ctx)
+	if err != nil {
+		return err
+	}
+	g.seq.notify()
+	return g.seq.wait(ctx, counter)
+}
+
 // view reads state.
 func (g *Gate) view(ctx context.Context, fn func(Tx) error) error { return g.c.Store.View(ctx, fn) }
 

@@ -58,7 +58,7 @@ func (g *Gate) open(ctx context.Context, ask Ask, notice func(string) error) (*S
 	if err != nil {
 		return nil, who, err
 	}
-	if who.grant == "" && who.hold == nil && g.lacksReason(ask, who) && notice != nil && !ask.NoWait {
+	if who.grant == "" && who.hold == nil && notice != nil && !ask.NoWait && g.lacksReason(ctx, ask, who) {
 		if who, ask, err = g.confirmed(ctx, ask, notice, &who); err != nil {
 			return nil, who, err
 		}
@@ -132,9 +132,18 @@ func (a Ask) input(who caller, now time.Time) policy.Input {
 
 // lacksReason reports that somebody who is known may ask, but has not said why, and
 // has no grant yet: a page can take the reason while the connection is held.
-func (g *Gate) lacksReason(ask Ask, who caller) bool {
-	d := g.Policy().Decide(ask.input(who, time.Now()))
-	return d.Effect == policy.Deny && d.Field != ""
+func (g *Gate) lacksReason(ctx context.Context, ask Ask, who caller) bool {
+	p := g.Policy()
+	in := ask.input(who, time.Now())
+	if d := p.Decide(in); d.Effect != policy.Deny || d.Field == "" {
+		return false
+	}
+	var served *Grant
+	err := g.view(ctx, func(t Tx) (err error) {
+		served, err = g.serving(t, p, in, who, in.Time)
+		return err
+	})
+	return err == nil && served == nil
 }
 
 // admit finds the grant that serves this ask, or makes one where a rule is enough,
