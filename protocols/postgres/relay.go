@@ -1,0 +1,183 @@
+package postgres
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/sallyport/sallyport/proxy"
+	"github.com/sallyport/sallyport/session"
+)
+
+// How long the end of a backend may take.
+const (
+	cancelWait    = 3 * time.Second        // one cancel request
+	leaveWait     = 400 * time.Millisecond // for a backend that was told to leave
+	terminateWait = 5 * time.Second        // for pg_terminate_backend and its outcome
+)
+
+// relay lets the client in and forwards both ways until the session ends. When it
+// returns the client has been told and the backend is gone, or an alarm says that
+// it could not be ended.
+func (c *conn) relay(ctx context.Context, srv *server, upstream *session.Upstream) error {
+	defer srv.conn.Close() //nolint:errcheck // nothing is left to be said on it
+	cancel := func(ctx context.Context) { c.cancelQuery(ctx, upstream, srv) }
+	pid, secret, drop := c.h.keys.issue(c.version, cancel)
+	defer drop()
+	hello := append(c.ok(nil), srv.status...)
+	hello = encode(hello, &pgproto3.BackendKeyData{ProcessID: pid, SecretKey: secret})
+	hello = encode(hello, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	if err := c.write(hello, writeWait); err != nil {
+		return err
+	}
+	srv.status = nil
+
+	t := &traffic{rec: upstream.Recorder()}
+	out, in := &up{t: t}, &down{t: t, lines: upstream.Warnings()}
+	var cancelled sync.WaitGroup
+	cancelled.Add(1)
+	stop := context.AfterFunc(ctx, func() { // at once, while the client is being told
+		defer cancelled.Done()
+		if t.busy() {
+			cancel(context.WithoutCancel(ctx))
+		}
+	})
+	err := why(proxy.Relay(ctx, c.net, srv.conn, out, in))
+	if stop() {
+		cancelled.Done()
+	}
+	c.farewell(err)
+	if err != nil { // nil: the backend has closed its connection, and so has ended
+		if context.Cause(ctx) == nil && t.busy() {
+			cancel(ctx)
+		}
+		cancelled.Wait()
+		c.endBackend(context.WithoutCancel(ctx), upstream, srv, t.busy())
+	}
+	cancelled.Wait()
+	return err
+}
+
+// why says whose end it was, in words for users.
+func why(err error) error {
+	switch {
+	case errors.Is(err, proxy.ErrClient):
+		return fmt.Errorf("%w: %w", errHungUp, err)
+	case errors.Is(err, proxy.ErrTarget):
+		return &session.Failed{Say: "the connection to the target broke; connect again", Err: err}
+	}
+	return err
+}
+
+// cancelQuery asks the target to cancel the session's query, by the key that only the
+// gate knows, and as securely as the session itself.
+func (c *conn) cancelQuery(ctx context.Context, up *session.Upstream, srv *server) {
+	if srv.secret == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, cancelWait)
+	defer cancel()
+	conn, err := dial(ctx, up, nil)
+	if err != nil {
+		c.log.Warn("cancel not sent to the target", "err", err)
+		return
+	}
+	defer conn.Close() //nolint:errcheck // nothing is kept on it
+	m := binary.BigEndian.AppendUint32(nil, uint32(12+len(srv.secret)))
+	m = binary.BigEndian.AppendUint32(m, codeCancel)
+	m = binary.BigEndian.AppendUint32(m, srv.pid)
+	m = append(m, srv.secret...)
+	_ = conn.SetDeadline(time.Now().Add(cancelWait))
+	if _, err := conn.Write(m); err != nil {
+		c.log.Warn("cancel not sent to the target", "err", err)
+		return
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(conn, 1024)) // the target closes once it has acted
+}
+
+// endBackend sees the session's backend gone: at first it is told to leave, and by
+// the end of its connection it is known to have left (PostgreSQL leaves that to the
+// kernel at process exit). One that does not, because it catches the cancel, is
+// terminated over a second connection of the same role.
+func (c *conn) endBackend(ctx context.Context, up *session.Upstream, srv *server, busy bool) {
+	gone := leave(srv.conn, busy)
+	if gone {
+		return
+	}
+	if err := terminate(ctx, up, srv); err != nil {
+		c.log.Error("the backend could not be ended", "pid", srv.pid, "err", err)
+		up.Alarm(ctx, fmt.Sprintf("the backend with pid %d could not be ended: it may still be working at the target", srv.pid))
+	}
+}
+
+// leave says goodbye and waits for the end of the connection.
+func leave(conn net.Conn, busy bool) bool {
+	_ = conn.SetDeadline(time.Now().Add(leaveWait)) // fails only on a closed connection, as what follows
+	_, _ = conn.Write([]byte{msgTerminate, 0, 0, 0, 4})
+	if t, ok := conn.(*tls.Conn); ok {
+		_ = t.CloseWrite()
+		conn = t.NetConn() // what still comes needs no deciphering to be thrown away
+	}
+	if base, ok := conn.(*proxy.Conn); ok {
+		_ = base.CloseWrite()
+	}
+	buf := make([]byte, 8<<10)
+	for {
+		_, err := conn.Read(buf)
+		var timeout net.Error
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			return true
+		case errors.As(err, &timeout) && timeout.Timeout():
+			return false
+		default:
+			// A reset says that the connection is gone, which an idle backend notices; a busy
+			// one may not have.
+			return !busy
+		}
+	}
+}
+
+// terminate ends the backend by pg_terminate_backend and waits until it is gone from
+// pg_stat_activity.
+func terminate(ctx context.Context, up *session.Upstream, srv *server) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, terminateWait, errors.New("it is still there"))
+	defer cancel()
+	a, err := accountOf(up)
+	if err != nil {
+		return err
+	}
+	second, err := connect(ctx, up, a, nil)
+	if err != nil {
+		return fmt.Errorf("connect a second time: %w", err)
+	}
+	defer second.conn.Close() //nolint:errcheck // nothing is kept on it
+	stop := context.AfterFunc(ctx, func() { _ = second.conn.SetDeadline(time.Now().Add(-time.Hour)) })
+	defer stop()
+	pid := strconv.FormatUint(uint64(srv.pid), 10)
+	if _, err := second.query("select pg_catalog.pg_terminate_backend(" + pid + ")"); err != nil {
+		return fmt.Errorf("pg_terminate_backend: %w", err)
+	}
+	for {
+		rows, err := second.query("select from pg_catalog.pg_stat_activity where pid operator(pg_catalog.=) " + pid)
+		if err != nil {
+			return fmt.Errorf("look for the backend: %w", err)
+		}
+		if len(rows) == 0 {
+			return nil
+		}
+		if _, err := second.query("select pg_catalog.pg_sleep(0.02)"); err != nil {
+			return fmt.Errorf("wait for the backend: %w", err)
+		}
+	}
+}

@@ -1,0 +1,371 @@
+package postgres
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/sallyport/sallyport/proxy"
+	"github.com/sallyport/sallyport/session"
+)
+
+// Limits on what a target may send before it is ready; more is a broken or hostile
+// target that would make the gate's memory grow.
+const (
+	loginWait      = 15 * time.Second
+	maxLoginBody   = 64 << 10 // bytes of one message
+	maxLoginMany   = 2_000    // messages
+	maxLoginStatus = 64 << 10 // bytes of ParameterStatus messages
+)
+
+// server is a connection to the target that has logged in.
+type server struct {
+	conn   net.Conn // *proxy.Conn, or TLS on top of one
+	status []byte   // the ParameterStatus messages, as they came
+	pid    uint32
+	secret []byte
+	// password says that the login used one, so that ALTER ROLE could replace it.
+	password bool
+}
+
+// targetError is an ErrorResponse of the target.
+type targetError struct{ state, message string }
+
+func (e *targetError) Error() string { return e.message + " (SQLSTATE " + e.state + ")" }
+
+// account is whom and where to log in at a target.
+type account struct {
+	target, name, database string
+	options                roleOptions
+}
+
+func accountOf(up *session.Upstream) (account, error) {
+	t, err := up.Target()
+	if err != nil {
+		return account{}, err
+	}
+	role, err := up.Role()
+	if err != nil {
+		return account{}, err
+	}
+	a := account{target: t.Name, name: role.Account, database: up.Object()}
+	if a.name == "" {
+		a.name = role.Name
+	}
+	var own targetOptions
+	if t.Options != nil {
+		if err := t.Options(&own); err != nil {
+			return account{}, fmt.Errorf("options of target %s: %w", t.Name, err)
+		}
+	}
+	if role.Options != nil {
+		if err := role.Options(&a.options); err != nil {
+			return account{}, fmt.Errorf("options of role %s: %w", role.Name, err)
+		}
+	}
+	if a.database == "" {
+		a.database = own.Database
+	}
+	if a.database == "" {
+		a.database = t.Name
+	}
+	return a, nil
+}
+
+// login opens the session's connection to the target, judges the role that it got,
+// and lets the client in.
+func (c *conn) login(ctx context.Context, up *session.Upstream, params []param) (*server, error) {
+	a, err := accountOf(up)
+	if err != nil {
+		return nil, err
+	}
+	srv, err := connect(ctx, up, a, params)
+	if err != nil {
+		return nil, err
+	}
+	if err := srv.judge(a); err != nil {
+		_ = srv.conn.Close()
+		return nil, err
+	}
+	if _, warned := c.h.warned.LoadOrStore(a.target+"/"+a.name, true); srv.password && !warned {
+		c.log.Warn("the role logs in by a password, which a session of it could replace by ALTER ROLE; use a client certificate, or let pg_hba.conf admit the role from the gate alone",
+			"target", a.target, "role", a.name)
+	}
+	return srv, nil
+}
+
+// connect dials and logs in as the account. The caller closes the connection.
+func connect(ctx context.Context, up *session.Upstream, a account, params []param) (*server, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, loginWait, errors.New("the target did not answer in time"))
+	defer cancel()
+	secret, err := up.Secret(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cred := parseCredential(secret.Reveal())
+	conn, err := dial(ctx, up, cred.certificate)
+	if err != nil {
+		return nil, whyNot(ctx, a.target, err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(-time.Hour)) })
+	srv := &server{conn: conn}
+	if err = srv.start(a, params); err == nil {
+		err = srv.authenticate(a, cred)
+	}
+	if err == nil {
+		err = srv.ready()
+	}
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, whyNot(ctx, a.target, err)
+	}
+	return srv, nil
+}
+
+// dial connects and puts TLS on, where the policy does not say that there is none.
+// There is no going back to plaintext.
+func dial(ctx context.Context, up *session.Upstream, certificate *tls.Certificate) (net.Conn, error) {
+	config, err := up.TLSConfig()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := up.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	base := proxy.NewConn(raw)
+	if config == nil {
+		return base, nil
+	}
+	stop := context.AfterFunc(ctx, func() { _ = base.SetDeadline(time.Now().Add(-time.Hour)) })
+	defer stop()
+	t, err := secure(ctx, base, config, certificate)
+	if err != nil {
+		_ = base.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func secure(ctx context.Context, base *proxy.Conn, config *tls.Config, certificate *tls.Certificate) (net.Conn, error) {
+	request := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, codeTLS)
+	if _, err := base.Write(request); err != nil {
+		return nil, fmt.Errorf("ask the target for tls: %w", err)
+	}
+	var answer [1]byte
+	// One byte and no more: what a meddler put behind it is not taken for the target's.
+	if _, err := io.ReadFull(base, answer[:]); err != nil {
+		return nil, fmt.Errorf("ask the target for tls: %w", err)
+	}
+	if answer[0] != 'S' {
+		return nil, errors.New("the target does not speak tls, and the policy does not allow plaintext")
+	}
+	if certificate != nil {
+		config.Certificates = []tls.Certificate{*certificate}
+	}
+	config.DynamicRecordSizingDisabled = true
+	t := tls.Client(base, config)
+	if err := t.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("tls with the target: %w", err)
+	}
+	return t, nil
+}
+
+// start sends the startup message: 3.0, because that is what every target knows and
+// what follows the start-up is the same in 3.2.
+func (s *server) start(a account, params []param) error {
+	m := binary.BigEndian.AppendUint32(make([]byte, 4, 256), version30)
+	for _, p := range append([]param{{"user", a.name}, {"database", a.database}}, params...) {
+		m = append(append(append(append(m, p.name...), 0), p.value...), 0)
+	}
+	m = append(m, 0)
+	binary.BigEndian.PutUint32(m, uint32(len(m)))
+	if _, err := s.conn.Write(m); err != nil {
+		return fmt.Errorf("write the startup message: %w", err)
+	}
+	return nil
+}
+
+// receive reads one message and no byte more: what follows is the client's.
+func (s *server) receive() (kind byte, body []byte, err error) {
+	var head [5]byte
+	if _, err := io.ReadFull(s.conn, head[:]); err != nil {
+		return 0, nil, fmt.Errorf("read from the target: %w", err)
+	}
+	length := binary.BigEndian.Uint32(head[1:])
+	if length < 4 || length > maxLoginBody {
+		return 0, nil, fmt.Errorf("the target sent a %q message of %d bytes before it was ready", head[0], length)
+	}
+	body = make([]byte, length-4)
+	if _, err := io.ReadFull(s.conn, body); err != nil {
+		return 0, nil, fmt.Errorf("read from the target: %w", err)
+	}
+	if head[0] == 'E' {
+		return 0, nil, errorOf(body)
+	}
+	return head[0], body, nil
+}
+
+func errorOf(body []byte) error {
+	var m pgproto3.ErrorResponse
+	if err := m.Decode(body); err != nil {
+		return fmt.Errorf("read the target's error: %w", err)
+	}
+	return &targetError{m.Code, m.Message}
+}
+
+// ready reads from AuthenticationOk to ReadyForQuery.
+func (s *server) ready() error {
+	for range maxLoginMany {
+		kind, body, err := s.receive()
+		if err != nil {
+			return err
+		}
+		switch kind {
+		case 'S':
+			if len(s.status)+len(body)+5 > maxLoginStatus {
+				return errors.New("the target sends parameters without end")
+			}
+			s.status = appendMessage(s.status, kind, body)
+		case 'K':
+			if s.secret != nil || len(body) < 8 || len(body) > 4+256 {
+				return errors.New("the target sent a second or a bad BackendKeyData")
+			}
+			s.pid, s.secret = binary.BigEndian.Uint32(body), body[4:]
+		case 'N':
+		case 'Z':
+			return nil
+		default:
+			return fmt.Errorf("the target sent a %q message before it was ready", kind)
+		}
+	}
+	return errors.New("the target sends messages without end before it is ready")
+}
+
+func appendMessage(dst []byte, kind byte, body []byte) []byte {
+	dst = binary.BigEndian.AppendUint32(append(dst, kind), uint32(len(body)+4))
+	return append(dst, body...)
+}
+
+// query runs one statement of the gate's own and returns its rows.
+func (s *server) query(sql string) ([][]string, error) {
+	m, err := (&pgproto3.Query{String: sql}).Encode(nil)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.conn.Write(m); err != nil {
+		return nil, fmt.Errorf("write to the target: %w", err)
+	}
+	var rows [][]string
+	for range maxLoginMany {
+		kind, body, err := s.receive()
+		if err != nil {
+			return nil, err
+		}
+		switch kind {
+		case 'D':
+			var row pgproto3.DataRow
+			if err := row.Decode(body); err != nil {
+				return nil, fmt.Errorf("read a row: %w", err)
+			}
+			values := make([]string, len(row.Values))
+			for i, v := range row.Values {
+				values[i] = string(v)
+			}
+			rows = append(rows, values)
+		case 'S': // a setting changed after the login; the client gets the last value
+			if len(s.status)+len(body)+5 > maxLoginStatus {
+				return nil, errors.New("the target sends parameters without end")
+			}
+			s.status = appendMessage(s.status, kind, body)
+		case 'Z':
+			return rows, nil
+		}
+	}
+	return nil, errors.New("the target answers without end")
+}
+
+// judgement asks who we are, by names that no search_path can bend. Who may become
+// another role by SET ROLE is a member of it (pg_has_role, 'MEMBER').
+const judgement = `select r.rolsuper, r.rolcreaterole, coalesce((select pg_catalog.string_agg(m.rolname, ',' order by m.rolname)
+ from pg_catalog.pg_roles m where m.oid operator(pg_catalog.<>) r.oid and not r.rolsuper and pg_catalog.pg_has_role(r.oid, m.oid, 'MEMBER')), '')
+ from pg_catalog.pg_roles r where r.rolname operator(pg_catalog.=) session_user`
+
+// judge refuses a role that could do more than the policy says.
+func (s *server) judge(a account) error {
+	_ = s.conn.SetDeadline(time.Now().Add(loginWait))
+	rows, err := s.query(judgement)
+	if err != nil {
+		return whyNot(context.Background(), a.target, fmt.Errorf("look at the role: %w", err))
+	}
+	_ = s.conn.SetDeadline(time.Time{})
+	if len(rows) != 1 || len(rows[0]) != 3 {
+		return whyNot(context.Background(), a.target, errors.New("look at the role: no such role"))
+	}
+	if rows[0][0] != "f" {
+		return &session.Denied{Reason: a.name + " is a superuser of " + a.target + ", which no grant can hold to anything", Next: "ask the platform team for a role of its own"}
+	}
+	if rows[0][1] != "f" && !a.options.CreateRole {
+		return &session.Denied{Reason: a.name + " may make roles at " + a.target + ", and the policy does not say so", Next: "ask the platform team"}
+	}
+	for _, member := range strings.Split(rows[0][2], ",") {
+		if member != "" && !contains(a.options.Members, member) {
+			return &session.Denied{Reason: fmt.Sprintf("%s is a member of the role %s at %s, and the policy does not list that", a.name, strconv.Quote(member), a.target), Next: "ask the platform team"}
+		}
+	}
+	return nil
+}
+
+func contains(list []string, s string) bool {
+	for _, v := range list {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}
+
+// whyNot makes the user's sentence from what went wrong at the target. What the
+// target says of its own set-up (class 28: users, hosts, pg_hba.conf) is for the log.
+func whyNot(ctx context.Context, target string, err error) error {
+	var ended *session.Ended
+	if errors.As(context.Cause(ctx), &ended) {
+		return ended
+	}
+	if _, ours := session.Message(err); ours && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	var said *targetError
+	var timeout net.Error
+	switch {
+	case errors.As(err, &said) && strings.HasPrefix(said.state, "28"):
+		return &session.Failed{Say: "the target " + target + " does not take the gate's credential; ask the platform team", Err: err}
+	case errors.As(err, &said):
+		return &session.Failed{Say: fmt.Sprintf("the target %s refuses the connection: %s (SQLSTATE %s)", target, printable(said.message), said.state), Err: err}
+	case ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():
+		return &session.Failed{Say: "the target " + target + " did not answer in time; try again, or ask the platform team", Err: err}
+	}
+	return &session.Failed{Say: "the connection to the target " + target + " failed; ask the platform team", Err: err}
+}
+
+// printable keeps a target's words from drawing on a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || (r >= 0x7f && r < 0xa0) {
+			return ' '
+		}
+		return r
+	}, s)
+}
