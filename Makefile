@@ -1,0 +1,85 @@
+# What is used most: make demo, make test, make check. `make help` lists all of it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+TOOL := go tool -modfile=tools/go.mod
+# Guards that changed since this commit are tried by `make check`.
+BASE ?= $(shell git rev-parse -q --verify HEAD~1 2>/dev/null || git rev-parse HEAD)
+FUZZTIME ?= 10s
+VERSION ?=
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 16
+
+.PHONY: build
+build: ## build bin/sallyport
+	go build -trimpath $(if $(VERSION),-ldflags '-X main.version=$(VERSION)') -o bin/sallyport ./cmd/sallyport
+
+.PHONY: demo
+demo: ## run the gate, an identity provider and a database on this machine
+	@scripts/setup.sh server
+	@$(MAKE) --no-print-directory build
+	@exec bin/sallyport demo $(ARGS)
+
+.PHONY: setup
+setup: ## install the Debian packages that the tests need
+	@scripts/setup.sh server tests
+
+.PHONY: test
+test: setup ## run every test: the packages under the race detector, then the binary end to end
+	@scripts/test.sh
+
+.PHONY: check
+check: fmt-check vet lint tidy-check arch vuln guards-changed ## run every check that is not a test
+
+.PHONY: fmt
+fmt: ## format all Go files
+	$(TOOL) gofumpt -w $$(git ls-files -co --exclude-standard '*.go')
+
+.PHONY: fmt-check
+fmt-check:
+	@bad=$$($(TOOL) gofumpt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	if [[ -n "$$bad" ]]; then printf 'not formatted (make fmt):\n%s\n' "$$bad"; exit 1; fi
+
+.PHONY: vet
+vet:
+	go vet ./...
+
+.PHONY: lint
+lint:
+	$(TOOL) golangci-lint run ./...
+
+.PHONY: tidy-check
+tidy-check:
+	go mod tidy -diff
+	cd tools && go mod tidy -diff
+
+.PHONY: arch
+arch: ## check the tree against docs/architecture.md
+	go test -count=1 ./internal/archtest
+
+.PHONY: vuln
+vuln: ## look for known vulnerabilities, where the database can be reached
+	@scripts/vuln.sh
+
+.PHONY: guards
+guards: setup ## turn the guards off one by one: all, or NAME=identity/oidc
+	go run ./internal/guards/run $(if $(NAME),$(NAME),--all)
+
+.PHONY: guards-changed
+guards-changed: setup
+	go run ./internal/guards/run --changed $(BASE) --within 4m
+
+.PHONY: fuzz
+fuzz: setup ## run every fuzz target for FUZZTIME
+	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
+
+.PHONY: bench
+bench: setup build ## compare the gate with a direct connection
+	go run ./internal/bench $(ARGS)
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Installs what is missing and says so; does nothing, in a moment, where all is there.
+#   setup.sh server          a PostgreSQL server and psql, for the demo
+#   setup.sh server tests    and what the tests drive: Chromium, Python's libpq, OpenSSH
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+missing=()
+
+# has COMMAND PACKAGE: PACKAGE is wanted where COMMAND fails.
+has() {
+	eval "$1" >/dev/null 2>&1 || missing+=("$2")
+}
+
+postgres='command -v initdb || compgen -G "/usr/lib/postgresql/*/bin/initdb"'
+for part in "$@"; do
+	case "$part" in
+	server)
+		has "$postgres" postgresql
+		has 'command -v psql' postgresql-client
+		has 'command -v cc' gcc
+		has 'compgen -G "/usr/include/*/sys/types.h" || test -e /usr/include/sys/types.h' libc6-dev
+		;;
+	tests)
+		has 'command -v pgbench || compgen -G "/usr/lib/postgresql/*/bin/pgbench"' postgresql-contrib
+		has 'command -v chromium || command -v chromium-browser || command -v google-chrome' chromium
+		has 'test -x /usr/bin/python3 && /usr/bin/python3 -c "import psycopg2"' python3-psycopg2
+		has 'test -x /usr/sbin/sshd' openssh-server
+		has 'command -v ssh' openssh-client
+		has 'command -v rsync' rsync
+		has 'command -v git' git
+		has 'command -v openssl' openssl
+		;;
+	*)
+		echo "setup.sh: no part is called $part" >&2
+		exit 2
+		;;
+	esac
+done
+
+if ((${#missing[@]})); then
+	if ! command -v apt-get >/dev/null; then
+		echo "Please install: ${missing[*]} (Debian's names), and try again." >&2
+		exit 1
+	fi
+	as_root=()
+	if ((EUID != 0)); then
+		command -v sudo >/dev/null || {
+			echo "Please run as root: apt-get install ${missing[*]}" >&2
+			exit 1
+		}
+		as_root=(sudo)
+	fi
+	echo "Installing ${missing[*]} with apt-get."
+	log=$(mktemp)
+	# Debian would start a cluster of its own; ours are private to a test or a demo.
+	quiet() {
+		"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "$@" >>"$log" 2>&1 </dev/null || {
+			cat "$log" >&2
+			exit 1
+		}
+	}
+	quiet apt-get update -q
+	if [[ ! -e /etc/postgresql-common/createcluster.conf ]]; then
+		"${as_root[@]}" mkdir -p /etc/postgresql-common
+		echo 'create_main_cluster = false' | "${as_root[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
+	fi
+	quiet apt-get install -qy --no-install-recommends -o Dpkg::Options::=--force-confold "${missing[@]}"
+	rm -f "$log"
+fi
+
+if [[ " $* " == *" tests "* && -f package-lock.json && ! -d node_modules ]]; then
+	echo "Installing the packages of package-lock.json with npm."
+	command -v npm >/dev/null || {
+		echo "Please install npm, and try again." >&2
+		exit 1
+	}
+	npm ci --no-audit --no-fund </dev/null
+fi
