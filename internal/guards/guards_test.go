@@ -1,0 +1,112 @@
+package guards
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestListIsTrue(t *testing.T) {
+	names := map[string]bool{}
+	for _, g := range append(All(), Canary()) {
+		if names[g.Name] {
+			t.Errorf("%s: twice in the list", g.Name)
+		}
+		names[g.Name] = true
+		if err := g.Check("../.."); err != nil {
+			t.Errorf("%s: %s", g.Name, err)
+		}
+	}
+	if len(names) < 100 {
+		t.Errorf("%d guards: the list is not whole", len(names))
+	}
+}
+
+// module is a small tree with one guard and its tests.
+var module = map[string]string{
+	"go.mod":       "module example.com/door\n\ngo 1.26\n",
+	"door/door.go": "package door\n\nfunc Open(key string) bool {\n\tif key != \"right\" {\n\t\treturn false\n\t}\n\treturn true\n}\n",
+	"door/a_test.go": `package door
+
+import "testing"
+
+func TestWrongKey(t *testing.T) {
+	if Open("wrong") {
+		t.Error("opens")
+	}
+}
+
+func TestRightKey(t *testing.T) {
+	if !Open("right") {
+		t.Error("stays shut")
+	}
+}
+
+func TestBroken(t *testing.T) { t.Error("always") }
+
+func TestSkipped(t *testing.T) { t.` + `Skip("never") }
+
+func TestWaits(t *testing.T) {
+	if Open("wrong") {
+		select {}
+	}
+}
+`,
+}
+
+func TestTrial(t *testing.T) {
+	root := t.TempDir()
+	for name, text := range module {
+		p := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trial := &Trial{Root: root, Limit: 5 * time.Second}
+	on := `key != "right"`
+	for _, c := range []struct{ name, text, off, test, how, want string }{
+		{"noticed", on, "false", "TestWrongKey", "fails", ""},
+		{"hangs", on, "false", "TestWaits", "hangs", ""},
+		{"nobody notices", on, "false", "TestRightKey", "", "nobody notices: TestRightKey passes with it off"},
+		{"does not compile", on, "key =! nil", "TestWrongKey", "", "did not run"},
+		{"no such test", on, "false", "TestNone", "", "did not run"},
+		{"skipped", on, "false", "TestSkipped", "", "did not run"},
+		{"red before", on, "false", "TestBroken", "", "fails with every guard on"},
+		{"not found", `key != "left"`, "false", "TestWrongKey", "", "0 times"},
+		{"found twice", "return", "return", "TestWrongKey", "", "2 times"},
+		{"changes nothing", on, on, "TestWrongKey", "", "the text itself"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := trial.Run(t.Context(), Guard{Name: c.name, File: "door/door.go", Text: c.text, Off: c.off, Package: "./door", Test: c.test})
+			switch {
+			case c.want == "" && (o.Err != nil || o.How != c.how):
+				t.Errorf("outcome %q, %v", o.How, o.Err)
+			case c.want != "" && (o.Err == nil || !strings.Contains(o.Err.Error(), c.want)):
+				t.Errorf("outcome %v, want %q", o.Err, c.want)
+			}
+		})
+	}
+	harmless := Guard{File: "door/door.go", Text: on, Off: `!(key == "right")`, Package: "./door", Test: "TestWrongKey"}
+	if err := trial.Survives(t.Context(), harmless); err != nil {
+		t.Errorf("canary: %s", err)
+	}
+	harmless.Off = "false"
+	if err := trial.Survives(t.Context(), harmless); err == nil {
+		t.Error("a harmful canary survived")
+	}
+}
+
+func TestNamed(t *testing.T) {
+	all := []Guard{{Name: "identity.a"}, {Name: "identity/oidc.b"}, {Name: "identityx.c"}}
+	if n := len(Named(all, "identity")); n != 2 {
+		t.Errorf("identity names %d guards", n)
+	}
+	if n := len(Named(all, "identity/oidc.b")); n != 1 {
+		t.Errorf("the whole name names %d guards", n)
+	}
+}

@@ -1,0 +1,142 @@
+package guards
+
+var identity = []Guard{
+	{
+		"identity.ca-use", "identity/authority.go",
+		"if len(cert.ExtKeyUsage) != 1 || cert.ExtKeyUsage[0] != use {",
+		"if false {",
+		"./identity", "TestLoginCAAndTLSCAAreNeverMixed", "login CA and TLS CA mixed",
+	},
+	{
+		"identity.ca-key", "identity/authority.go",
+		"if !ok || !key.PublicKey.Equal(cert.PublicKey) {",
+		"if !ok {",
+		"./identity", "TestLoginCAAndTLSCAAreNeverMixed", "login CA and TLS CA mixed",
+	},
+	{
+		"identity.ca-one-pem", "identity/authority.go",
+		"if more, _ := pem.Decode(rest); more != nil {",
+		"if more, _ := pem.Decode(rest); more == nil && false {",
+		"./identity", "TestLoginCAAndTLSCAAreNeverMixed", "login CA and TLS CA mixed",
+	},
+	{
+		"identity.ca-is-ca", "identity/authority.go",
+		"if !cert.IsCA || cert.KeyUsage&x509.KeyUsageCertSign == 0 {",
+		"if false {",
+		"./identity", "TestLoginCAAndTLSCAAreNeverMixed", "login CA and TLS CA mixed",
+	},
+	{
+		"identity.cert-chain", "identity/ca.go",
+		"_, err = cert.Verify(x509.VerifyOptions{",
+		"err = nil; _ = (x509.VerifyOptions{",
+		"./identity", "TestCertificateOfAnotherCAIsRefused", "certificate proof",
+	},
+	{
+		"identity.cert-use", "identity/ca.go",
+		"KeyUsages:   []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},",
+		"KeyUsages:   []x509.ExtKeyUsage{x509.ExtKeyUsageAny},",
+		"./identity", "TestCertificateForServersSignsInNobody", "certificate proof",
+	},
+	{
+		"identity.cert-time", "identity/ca.go",
+		"CurrentTime: now,",
+		"CurrentTime: cert.NotBefore,",
+		"./identity", "TestCertificateOutsideItsTimeIsRefused", "certificate proof",
+	},
+	{
+		"identity.cert-is-ca", "identity/ca.go",
+		"if cert.IsCA {",
+		"if false {",
+		"./identity", "TestCertificateOfTheCASignsInNobody", "certificate proof",
+	},
+	{
+		"identity.cert-one-uri", "identity/ca.go",
+		"if len(cert.URIs) != 1 {",
+		"if len(cert.URIs) == 0 {",
+		"./identity", "TestCertificateMustNameExactlyOneSignIn", "certificate proof",
+	},
+	{
+		"identity.cert-uri-form", "identity/ca.go",
+		"if !found || !ValidID(id) {",
+		"if !found {",
+		"./identity", "TestCertificateMustNameExactlyOneSignIn", "certificate proof",
+	},
+	{
+		"identity.issue-curve", "identity/ca.go",
+		"if !ok || key.Curve != elliptic.P256() {",
+		"if !ok || false && key.Curve != elliptic.P256() {",
+		"./identity", "TestIssueRefuses", "certificate proof",
+	},
+	{
+		"identity.issue-sign-in", "identity/ca.go",
+		"if !ValidID(signIn) {",
+		"if false {",
+		"./identity", "TestIssueRefuses", "certificate proof",
+	},
+	{
+		"identity.issue-longest", "identity/ca.go",
+		"if !ends.After(now) || ends.After(now.Add(MaxCertificate)) {",
+		"if !ends.After(now) {",
+		"./identity", "TestIssueRefuses", "certificate proof",
+	},
+	{
+		"identity.issue-ca-end", "identity/ca.go",
+		"if ends.After(c.cert.NotAfter) {",
+		"if false {",
+		"./identity", "TestIssueRefuses", "certificate proof",
+	},
+	{
+		"identity.refresh-account", "identity/refresh.go",
+		"case user.ID() != s.User.ID():",
+		"case false:",
+		"./identity", "TestRefreshAboutAnotherAccountEndsTheSignIn", "standing outlives the account",
+	},
+	{
+		"identity.refresh-refused", "identity/refresh.go",
+		`r.end(ctx, s, "the identity provider no longer vouches for this sign-in")`,
+		"_ = s",
+		"./identity", "TestRefusedRefreshEndsTheSignIn", "standing outlives the account",
+	},
+	{
+		"identity.refresh-limit", "identity/refresh.go",
+		"if time.Since(s.Checked) >= StandingLimit {",
+		"if false {",
+		"./identity", "TestUnreachableIssuerFailsClosedAtTheLimit", "standing outlives the account",
+	},
+	{
+		"identity.refresh-undeclared", "identity/refresh.go",
+		"if !r.Issuers.StandsAlone(s.User.Issuer) {",
+		"if false {",
+		"./identity", "TestSignInWithoutRefreshTokenMustBeDeclared", "standing outlives the account",
+	},
+	{
+		"identity.refresh-unsaved", "identity/refresh.go",
+		`r.endAtLimit(ctx, s, "what the identity provider said could not be saved")`,
+		"_ = s",
+		"./identity", "TestUnsavedRefreshFailsClosedAtTheLimit", "standing outlives the account",
+	},
+	{
+		"identity.seal-version", "identity/seal.go",
+		"if len(sealed) == 0 || sealed[0] != sealVersion {",
+		"if len(sealed) == 0 {",
+		"./identity", "TestSealedTokenOpensOnlyForItsSignIn", "secrets at rest",
+	},
+	{
+		"identity.token-length", "identity/token.go",
+		"if len(t) != tokenLength {",
+		"if false {",
+		"./identity", "TestTokenWithTypoIsNoToken", "bearer token syntax",
+	},
+	{
+		"identity.token-signs", "identity/token.go",
+		"if !base62(body[prefixLength:]) {",
+		"if false {",
+		"./identity", "TestTokenOfUnknownPurposeIsNoToken", "bearer token syntax",
+	},
+	{
+		"identity.token-checksum", "identity/token.go",
+		"if subtle.ConstantTimeCompare([]byte(checksum(body)), []byte(check)) != 1 {",
+		"if subtle.ConstantTimeCompare([]byte(checksum(body)), []byte(check)) > 1 {",
+		"./identity", "TestTokenWithTypoIsNoToken", "bearer token syntax",
+	},
+}

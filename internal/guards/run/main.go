@@ -1,0 +1,168 @@
+// Command run turns the guards off one by one and demands that their tests notice.
+//
+//	go run ./internal/guards/run [--all | --changed BASE | --tenth N | NAME ...]
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/guards"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "guards:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	all     bool
+	changed string
+	tenth   int
+	within  time.Duration
+	jobs    int
+	write   string
+	names   []string
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	f := flag.NewFlagSet("guards", flag.ContinueOnError)
+	f.BoolVar(&o.all, "all", false, "try every guard")
+	f.StringVar(&o.changed, "changed", "", "try the guards that changed since this commit")
+	f.IntVar(&o.tenth, "tenth", -1, "try every tenth guard, beginning with this one")
+	f.DurationVar(&o.within, "within", 0, "begin no trial after this time; which ones are reached differs from day to day")
+	f.IntVar(&o.jobs, "jobs", runtime.NumCPU(), "trials at once")
+	f.StringVar(&o.write, "write", "", "write the outcome of --all to this file")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	o.names = f.Args()
+	if !o.all && o.changed == "" && o.tenth < 0 && len(o.names) == 0 {
+		return o, errors.New("say which: --all, --changed BASE, --tenth N, or names")
+	}
+	if o.write != "" && (!o.all || o.within > 0) {
+		return o, errors.New("--write needs --all without --within: the page is about every guard")
+	}
+	return o, nil
+}
+
+func choose(o options) ([]guards.Guard, error) {
+	all := guards.All()
+	switch {
+	case o.changed != "":
+		return guards.Changed(all, ".", o.changed)
+	case o.tenth >= 0:
+		return guards.Tenth(all, o.tenth), nil
+	case o.all:
+		return all, nil
+	}
+	var some []guards.Guard
+	for _, name := range o.names {
+		found := guards.Named(all, name)
+		if len(found) == 0 {
+			return nil, fmt.Errorf("no guard is called %s", name)
+		}
+		some = append(some, found...)
+	}
+	return some, nil
+}
+
+func run(ctx context.Context, args []string) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	some, err := choose(o)
+	if err != nil {
+		return err
+	}
+	if len(some) == 0 {
+		fmt.Println("guards: none changed")
+		return nil
+	}
+	trial := &guards.Trial{Root: "."}
+	if err := trial.Survives(ctx, guards.Canary()); err != nil {
+		return fmt.Errorf("canary: %w", err)
+	}
+	fmt.Println("canary: survives")
+	began := time.Now()
+	outcomes := try(ctx, trial, some, o)
+	bad := 0
+	for _, out := range outcomes {
+		if out.Err != nil {
+			bad++
+		}
+	}
+	if o.write != "" && ctx.Err() == nil {
+		if err := os.WriteFile(o.write, guards.Page(outcomes), 0o644); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("guards: %d of %d tried in %s, %d bad\n", len(outcomes), len(some), time.Since(began).Round(time.Second), bad)
+	if bad > 0 {
+		return fmt.Errorf("%d guards are not noticed by their tests", bad)
+	}
+	return ctx.Err()
+}
+
+// try runs the trials, some at once, and prints each as it ends. The outcomes are in the
+// guards' own order.
+func try(ctx context.Context, trial *guards.Trial, some []guards.Guard, o options) []guards.Outcome {
+	order := slices.Clone(some)
+	if o.within > 0 {
+		guards.Shuffle(order, uint64(time.Now().Unix()/86400))
+	}
+	began := time.Now()
+	next := make(chan guards.Guard)
+	var mu sync.Mutex
+	outcomes := map[string]guards.Outcome{}
+	var wait sync.WaitGroup
+	for range max(1, o.jobs) {
+		wait.Go(func() {
+			for g := range next {
+				out := trial.Run(ctx, g)
+				mu.Lock()
+				outcomes[g.Name] = out
+				say(out)
+				mu.Unlock()
+			}
+		})
+	}
+	for _, g := range order {
+		if ctx.Err() != nil || o.within > 0 && time.Since(began) > o.within {
+			break
+		}
+		next <- g
+	}
+	close(next)
+	wait.Wait()
+	var out []guards.Outcome
+	for _, g := range some {
+		if o, ok := outcomes[g.Name]; ok {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+func say(o guards.Outcome) {
+	if o.Err == nil {
+		fmt.Printf("ok    %-50s %s %s (%.1f s)\n", o.Guard.Name, o.Guard.Test, o.How, o.Took.Seconds())
+		return
+	}
+	fmt.Printf("BAD   %-50s %s\n", o.Guard.Name, strings.ReplaceAll(strings.TrimSpace(o.Err.Error()), "\n", "\n      "))
+}
