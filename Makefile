@@ -54,7 +54,6 @@ lint:
 .PHONY: tidy-check
 tidy-check:
 	go mod tidy -diff
-	cd tools && go mod tidy -diff
 
 .PHONY: arch
 arch: ## check the tree against docs/architecture.md
