@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -84,6 +85,9 @@ func (s *store) signIn(id, username, password string) error {
 	r, ok := s.requests[id]
 	if !ok || time.Since(r.began) > requestLife {
 		return errors.New("this sign-in is over; go back to where you came from and begin again")
+	}
+	if name, _, isMail := strings.Cut(username, "@"); isMail && s.users[name] != nil && s.users[name].Email == username {
+		username = name // people know their address
 	}
 	user, ok := s.users[username]
 	if !ok || user.disabled || user.Password == "" || user.Password != password {
