@@ -67,9 +67,8 @@ func TestTrial(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	trial := &Trial{Root: root, Limit: 5 * time.Second}
 	on := `key != "right"`
-	for _, c := range []struct{ name, text, off, test, how, want string }{
+	cases := []struct{ name, text, off, test, how, want string }{
 		{"noticed", on, "false", "TestWrongKey", "fails", ""},
 		{"hangs", on, "false", "TestWaits", "hangs", ""},
 		{"nobody notices", on, "false", "TestRightKey", "", "nobody notices: TestRightKey passes with it off"},
@@ -80,9 +79,14 @@ func TestTrial(t *testing.T) {
 		{"not found", `key != "left"`, "false", "TestWrongKey", "", "0 times"},
 		{"found twice", "return", "return", "TestWrongKey", "", "2 times"},
 		{"changes nothing", on, on, "TestWrongKey", "", "the text itself"},
-	} {
+	}
+	trial := &Trial{Root: root, Limit: 5 * time.Second}
+	for _, c := range cases {
+		trial.Guards = append(trial.Guards, Guard{Name: c.name, File: "door/door.go", Text: c.text, Off: c.off, Package: "./door", Test: c.test})
+	}
+	for i, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			o := trial.Run(t.Context(), Guard{Name: c.name, File: "door/door.go", Text: c.text, Off: c.off, Package: "./door", Test: c.test})
+			o := trial.Run(t.Context(), trial.Guards[i])
 			switch {
 			case c.want == "" && (o.Err != nil || o.How != c.how):
 				t.Errorf("outcome %q, %v", o.How, o.Err)

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,17 +28,19 @@ type Outcome struct {
 
 // A Trial turns guards off in one copy of the tree.
 type Trial struct {
-	Root  string        // of the module
-	Limit time.Duration // for one test with a guard off; 0 means 90 s
+	Root   string        // of the module
+	Guards []Guard       // all that may be tried: their tests are first run as the tree is
+	Limit  time.Duration // for one test with a guard off; 0 means 90 s
 
 	mu       sync.Mutex
-	baseline map[string]*baseline
+	baseline map[string]*baseline // by package
 }
 
-// baseline is a test's result as the tree is, found once.
+// baseline is what a package's tests do as the tree is, found once.
 type baseline struct {
-	once sync.Once
-	err  error
+	once  sync.Once
+	tests map[string]result // those that ran
+	said  string
 }
 
 // Run tries one guard.
@@ -76,27 +79,35 @@ func (t *Trial) try(ctx context.Context, g Guard) (string, error) {
 
 // passes says whether the named test runs and passes as the tree is.
 func (t *Trial) passes(ctx context.Context, g Guard) error {
-	key := g.Package + " " + g.Test
 	t.mu.Lock()
 	if t.baseline == nil {
 		t.baseline = map[string]*baseline{}
 	}
-	b := t.baseline[key]
+	b := t.baseline[g.Package]
 	if b == nil {
 		b = &baseline{}
-		t.baseline[key] = b
+		t.baseline[g.Package] = b
 	}
 	t.mu.Unlock()
 	b.once.Do(func() {
-		r, err := t.test(ctx, g, "")
-		switch {
-		case err != nil:
-			b.err = err
-		case r.failed:
-			b.err = fmt.Errorf("%s fails with every guard on:\n%s", g.Test, r.output)
+		var names []string
+		for _, other := range t.Guards {
+			if name, _, _ := strings.Cut(other.Test, "/"); other.Package == g.Package && !slices.Contains(names, regexp.QuoteMeta(name)) {
+				names = append(names, regexp.QuoteMeta(name))
+			}
 		}
+		b.tests, b.said = t.test(ctx, g.Package, "^("+strings.Join(names, "|")+")$", "", len(names))
 	})
-	return b.err
+	r, ran := b.tests[g.Test]
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case !ran:
+		return fmt.Errorf("%s did not run: it does not compile, or there is no such test:\n%s", g.Test, b.said)
+	case r.failed:
+		return fmt.Errorf("%s fails with every guard on:\n%s", g.Test, b.said)
+	}
+	return nil
 }
 
 // off runs the named test with the guard off.
@@ -126,47 +137,55 @@ func (t *Trial) off(ctx context.Context, g Guard) (result, error) {
 	if err := os.WriteFile(file, overlay, 0o600); err != nil {
 		return result{}, err
 	}
-	return t.test(ctx, g, "-overlay="+file)
+	tests, said := t.test(ctx, g.Package, pattern(g.Test), "-overlay="+file, 1)
+	if ctx.Err() != nil {
+		return result{}, ctx.Err()
+	}
+	r, ran := tests[g.Test]
+	if !ran {
+		return result{}, fmt.Errorf("%s did not run with it off: it does not compile, or there is no such test:\n%s", g.Test, said)
+	}
+	r.output = said
+	return r, nil
 }
 
-// result is what one test did. It ran: what did not is an error.
+// result is what one test did.
 type result struct {
 	failed bool
 	hung   bool
 	output string
 }
 
-// test runs the guard's test and nothing else.
-func (t *Trial) test(ctx context.Context, g Guard, overlay string) (result, error) {
+// test runs some tests of a package and gives what each that ran did, and what was said.
+func (t *Trial) test(ctx context.Context, pkg, pattern, overlay string, n int) (map[string]result, string) {
 	limit := t.Limit
 	if limit == 0 {
 		limit = 90 * time.Second
 	}
-	args := []string{"test", "-json", "-count=1", "-vet=off", "-timeout=" + limit.String(), "-run=" + pattern(g.Test)}
+	args := []string{"test", "-json", "-count=1", "-vet=off", "-timeout=" + (limit * time.Duration(n)).String(), "-run=" + pattern}
 	if overlay != "" {
 		args = append(args, overlay)
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, g.Package)...)
+	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
 	cmd.Dir = t.Root
 	// End-to-end tests build the binary themselves, with these flags.
 	cmd.Env = append(os.Environ(), "SALLYPORT_TEST_BUILDFLAGS="+overlay)
-	var errors bytes.Buffer
-	cmd.Stderr = &errors
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
 	out, err := cmd.Output()
-	if ctx.Err() != nil {
-		return result{}, ctx.Err()
+	tests, said := read(out)
+	if err != nil {
+		said = err.Error() + "\n" + complaint.String() + said
 	}
-	r, ran := read(out, g.Test)
-	if !ran {
-		return result{}, fmt.Errorf("%s did not run: it does not compile, or there is no such test:\n%s%s", g.Test, errors.Bytes(), r.output)
-	}
-	r.failed = r.failed || err != nil
-	return r, nil
+	return tests, said
 }
 
-// read takes one test's part out of go test -json.
-func read(out []byte, test string) (r result, ran bool) {
+// read takes what go test -json says. A test that began and of which nothing more is
+// said has failed: its process ended under it.
+func read(out []byte) (map[string]result, string) {
 	var text strings.Builder
+	tests := map[string]result{}
+	hung := false
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -174,22 +193,25 @@ func read(out []byte, test string) (r result, ran bool) {
 		if json.Unmarshal(lines.Bytes(), &e) != nil {
 			continue
 		}
-		switch {
-		case e.Action == "output" || e.Action == "build-output":
+		switch e.Action {
+		case "output", "build-output":
 			if text.Len() < 4000 {
 				text.WriteString(e.Output)
 			}
-			r.hung = r.hung || strings.HasPrefix(e.Output, "panic: test timed out")
-		case e.Test == test && e.Action == "run":
-			ran = true
-		case e.Test == test && e.Action == "fail":
-			r.failed = true
-		case e.Test == test && e.Action == "skip":
-			ran = false
+			hung = hung || strings.HasPrefix(e.Output, "panic: test timed out")
+		case "run", "fail":
+			tests[e.Test] = result{failed: true}
+		case "pass":
+			tests[e.Test] = result{}
+		case "skip":
+			delete(tests, e.Test)
 		}
 	}
-	r.output = text.String()
-	return r, ran
+	for name, r := range tests {
+		r.hung = hung && r.failed
+		tests[name] = r
+	}
+	return tests, text.String()
 }
 
 // pattern makes a test's name match itself alone.

@@ -94,7 +94,7 @@ func run(ctx context.Context, args []string) error {
 		fmt.Println("guards: none changed")
 		return nil
 	}
-	trial := &guards.Trial{Root: "."}
+	trial := &guards.Trial{Root: ".", Guards: some}
 	if err := trial.Survives(ctx, guards.Canary()); err != nil {
 		return fmt.Errorf("canary: %w", err)
 	}
