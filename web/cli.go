@@ -155,8 +155,10 @@ func (s *Web) apiCLIToken(v *visit) error {
 	out := cliCredentials{User: by.User, SignIn: by.ID, Token: token.Reveal(), TokenExpires: record.Expires}
 	if request != nil {
 		ends := s.now().Add(certLength)
-		if by.Expires.Before(ends) {
-			ends = by.Expires
+		for _, limit := range []time.Time{by.Expires, s.config.CA.Ends()} {
+			if limit.Before(ends) {
+				ends = limit
+			}
 		}
 		der, serial, err := s.config.CA.Issue(request.PublicKey, by.User, by.ID, ends)
 		if err != nil {
