@@ -68,7 +68,10 @@ type issuer struct {
 }
 
 func (i *issuer) Refresh(ctx context.Context, u User, token Token) (User, Token, error) {
-	if i.hang {
+	i.mu.Lock()
+	hang := i.hang
+	i.mu.Unlock()
+	if hang {
 		<-ctx.Done()
 		return User{}, "", errors.Join(ErrUnreachable, ctx.Err())
 	}
@@ -181,7 +184,9 @@ func TestIssuerThatComesBackKeepsTheSignIn(t *testing.T) {
 		g, stop := standing(t, i)
 		defer stop()
 		time.Sleep(13 * time.Minute)
+		i.mu.Lock()
 		i.hang = false
+		i.mu.Unlock()
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		if s := g.get("a"); !s.Ended.IsZero() || time.Since(s.Checked) > StandingDue+time.Minute {

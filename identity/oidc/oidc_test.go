@@ -265,7 +265,7 @@ func TestOpenRedirect(t *testing.T) {
 	w := newWorld(t)
 	r := w.party(t)
 	for _, bad := range []string{
-		"//evil.example.com", "https://evil.example.com/", "/\\evil.example.com", "\\\\evil.example.com", "/\t/evil.example.com",
+		"//evil.example.com", "///evil.example.com", "https://evil.example.com/", "/\\evil.example.com", "\\\\evil.example.com", "/\t/evil.example.com",
 		"evil.example.com", "javascript:alert(1)", "/ok\r\nLocation: //evil", "/\x00", " /x", "/" + strings.Repeat("a", 2048), "/%zz", "/ü",
 	} {
 		_, err := r.Begin(t.Context(), oidc.Beginning{ReturnTo: bad})
