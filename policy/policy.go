@@ -45,13 +45,7 @@ func (p *Policy) Has(right Right, u identity.User, target string) bool {
 func (p *Policy) Offers(u identity.User) []Offer { return p.set.offers(u) }
 
 // Targets lists all targets by name.
-func (p *Policy) Targets() []Target {
-	targets := make([]Target, 0, len(p.set.names))
-	for _, name := range p.set.names {
-		targets = append(targets, *p.set.targets[name])
-	}
-	return targets
-}
+func (p *Policy) Targets() []Target { return p.set.list() }
 
 // Target finds a target by its exact name.
 func (p *Policy) Target(name string) (Target, bool) {

@@ -107,6 +107,15 @@ func compile(src sources) (*set, []*trial, *strict.Findings) {
 	return s, s.readTests(f, tests), f
 }
 
+// list returns the targets by name.
+func (s *set) list() []Target {
+	targets := make([]Target, 0, len(s.names))
+	for _, name := range s.names {
+		targets = append(targets, *s.targets[name])
+	}
+	return targets
+}
+
 var blockWords = []string{"rule", "forbid", "break_glass", "right", "target", "issuer", "ticket", "clock"}
 
 // index notes which rules concern which target, and puts rules into one order.

@@ -136,15 +136,11 @@ func Release(dir string, d Draft) (Manifest, error) {
 	if err := t.follow(&m); err != nil {
 		return Manifest{}, err
 	}
-	names, err := t.walk("policy", 0)
+	files, err := t.policy()
 	if err != nil {
 		return Manifest{}, err
 	}
-	for _, name := range names {
-		text, err := t.read(name, maxFile)
-		if err != nil {
-			return Manifest{}, fmt.Errorf("%s %w", name, err)
-		}
+	for name, text := range files {
 		m.Files = append(m.Files, File{Path: name, Digest: strings.TrimPrefix(Digest(text), "sha256:")})
 	}
 	sortFiles(m.Files)
@@ -153,6 +149,32 @@ func Release(dir string, d Draft) (Manifest, error) {
 		return Manifest{}, fmt.Errorf("release %d under trust root %d: %w", m.Version, root.Version, err)
 	}
 	return m, create(dir, manifestPath(m.Version), text)
+}
+
+// policy reads everything below policy/.
+func (t tree) policy() (map[string][]byte, error) {
+	names, err := t.walk("policy", 0)
+	if err != nil {
+		return nil, err
+	}
+	files := map[string][]byte{}
+	for _, name := range names {
+		if files[name], err = t.read(name, maxFile); err != nil {
+			return nil, fmt.Errorf("%s %w", name, err)
+		}
+	}
+	return files, nil
+}
+
+// ReadPolicy reads everything below dir/policy, for its authors: nothing says that
+// anybody signed it.
+func ReadPolicy(dir string) (map[string][]byte, error) {
+	t, done, err := openTree(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return t.policy()
 }
 
 // follow takes name and previous from the release before.
