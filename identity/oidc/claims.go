@@ -49,7 +49,7 @@ func (c Config) user(said claims) (identity.User, error) {
 			return identity.User{}, fmt.Errorf("the claim %q, which joins the accounts of one person, is missing", c.Person)
 		}
 	}
-	u.Name = name(said)
+	u.Name = c.name(said)
 	return u, nil
 }
 
@@ -200,8 +200,8 @@ func (c claims) text(name string) (string, error) {
 
 // name is only for people to read, so one that is too long or could deceive
 // (control signs, changes of direction) is left out and refuses nobody.
-func name(said claims) string {
-	text, err := said.text("name")
+func (c Config) name(said claims) string {
+	text, err := said.text(c.Name)
 	if err != nil {
 		return ""
 	}

@@ -42,9 +42,9 @@ type Config struct {
 	// offline_access.
 	Scopes []string
 
-	// Names of claims. Groups defaults to "groups" and Email to "email". Person,
-	// where set, joins the accounts of one human being across issuers.
-	Groups, Email, Person string
+	// Names of claims. The defaults are "groups", "email" and "name". Person, where
+	// set, joins the accounts of one human being across issuers.
+	Groups, Email, Name, Person string
 	// Claims maps the names that rules use to names of claims.
 	Claims map[string]string
 	// AllowUnverifiedEmail takes an address without email_verified: only for an
@@ -59,8 +59,9 @@ type Config struct {
 	// Kind is Person (default) or Workload: an issuer of JWTs for pipelines, which
 	// signs in nobody.
 	Kind identity.Kind
-	// Audience is what a workload's token must name. Default: ClientID.
-	Audience string
+	// Audiences are what a workload's token must name one of; Audience is one more.
+	Audiences []string
+	Audience  string
 
 	// HTTPClient knows the issuer's CA. Nil: the system's roots.
 	HTTPClient *http.Client
@@ -130,8 +131,11 @@ func withDefaults(c Config) Config {
 	if c.Email == "" {
 		c.Email = "email"
 	}
-	if c.Audience == "" {
-		c.Audience = c.ClientID
+	if c.Name == "" {
+		c.Name = "name"
+	}
+	if c.Audience != "" {
+		c.Audiences = append(slices.Clone(c.Audiences), c.Audience)
 	}
 	if c.MaxAge == 0 && c.Standing == ByRefresh {
 		c.MaxAge = defaultMaxAge
@@ -158,7 +162,7 @@ func (c Config) check() error {
 		add("kind is %q; it is person or workload", c.Kind)
 	}
 	if c.Kind == identity.Workload {
-		if c.Audience == "" {
+		if len(c.Audiences) == 0 || slices.Contains(c.Audiences, "") {
 			add("a workload issuer needs an audience: without one any token of that issuer would do")
 		}
 		return errors.Join(faults...)

@@ -31,9 +31,9 @@ type token struct {
 
 // expected is what a token must say beyond being the issuer's.
 type expected struct {
-	audience string
-	azp      bool // an ID token: azp, if there, is this gate's
-	most     int  // bytes
+	audiences []string // one of these
+	azp       string   // an ID token: azp, if there, is this
+	most      int      // bytes
 }
 
 // verify is the whole judgement of a JWT: the library checks form and signature, and
@@ -63,7 +63,7 @@ func (i *issuer) verify(ctx context.Context, m *metadata, raw string, want expec
 	if id.Issuer != i.config.Issuer {
 		return token{}, errors.New("the token is another issuer's")
 	}
-	if !slices.Contains(id.Audience, want.audience) {
+	if !slices.ContainsFunc(id.Audience, func(a string) bool { return slices.Contains(want.audiences, a) }) {
 		return token{}, errors.New("the token is for another audience")
 	}
 	if err := t.checkParty(want); err != nil {
@@ -100,7 +100,7 @@ func algorithms() []jose.SignatureAlgorithm {
 // checkParty is OpenID Connect Core section 3.1.3.7, steps 4 and 5: a token that
 // another client obtained may name this gate among its audiences.
 func (t token) checkParty(want expected) error {
-	if !want.azp {
+	if want.azp == "" {
 		return nil
 	}
 	azp, err := t.claims.text("azp")
@@ -110,7 +110,7 @@ func (t token) checkParty(want expected) error {
 	if azp == "" && len(t.Audience) > 1 {
 		return errors.New("the token has several audiences and does not say for which it was made (azp)")
 	}
-	if azp != "" && azp != want.audience {
+	if azp != "" && azp != want.azp {
 		return errors.New("the token was made for another client (azp)")
 	}
 	return nil

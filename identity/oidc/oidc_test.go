@@ -541,7 +541,7 @@ func TestMissingGroups(t *testing.T) {
 
 func TestWorkload(t *testing.T) {
 	w := newWorld(t)
-	w.config = oidc.Config{Issuer: w.idp.URL(), Kind: identity.Workload, Audience: "https://gate.example.com", HTTPClient: w.client, Claims: map[string]string{"ref": "ref"}}
+	w.config = oidc.Config{Issuer: w.idp.URL(), Kind: identity.Workload, Audiences: []string{"https://second.example.com", "https://gate.example.com"}, HTTPClient: w.client, Claims: map[string]string{"ref": "ref"}}
 	r := w.party(t)
 	raw, err := w.idp.WorkloadToken("repo:shop:main", "https://gate.example.com", map[string]any{"ref": "main", "groups": []string{"dba"}, "email": "bob@example.com"})
 	if err != nil {

@@ -209,7 +209,7 @@ func (i *issuer) idToken(ctx context.Context, m *metadata, reply *oauth2.Token) 
 	if raw == "" {
 		return token{}, i.refuse("sent no ID token", errors.New("the scope openid must be allowed for the client"))
 	}
-	t, err := i.verify(i.context(ctx), m, raw, expected{audience: i.config.ClientID, azp: true, most: maxIDToken})
+	t, err := i.verify(i.context(ctx), m, raw, expected{audiences: []string{i.config.ClientID}, azp: i.config.ClientID, most: maxIDToken})
 	if err != nil {
 		return token{}, i.refuse("sent a token that is not right", err)
 	}

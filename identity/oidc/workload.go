@@ -31,7 +31,7 @@ func (r *RelyingParty) VerifyWorkload(ctx context.Context, shown identity.Token)
 	if err != nil {
 		return identity.User{}, err
 	}
-	t, err := i.verify(i.context(ctx), m, raw, expected{audience: i.config.Audience, most: maxWorkload})
+	t, err := i.verify(i.context(ctx), m, raw, expected{audiences: i.config.Audiences, most: maxWorkload})
 	if err != nil {
 		return identity.User{}, fail(say, err)
 	}
