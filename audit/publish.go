@@ -23,11 +23,13 @@ const publishEvery = time.Second
 // A publisher writes the tree as C2SP tlog-tiles, behind the WAL: tiles, then the
 // checkpoint that covers them. All of it can be derived from the WAL again.
 type publisher struct {
-	dir    *durable.Dir
-	wake   chan struct{} // 1 buffered
-	fail   func(error) error
-	full   func(error)
-	undone []tileFile // of publish alone: tiles taken but not yet written
+	dir  *durable.Dir
+	wake chan struct{} // 1 buffered
+	fail func(error) error
+	full func(error)
+
+	one    sync.Mutex // one publish at a time; guards undone; before mu
+	undone []tileFile // taken from done, and not yet written
 
 	mu      sync.Mutex // guards what follows
 	levels  [][]byte   // the hashes of the last, partial tile of each level
@@ -130,6 +132,8 @@ func (p *publisher) run(ctx context.Context) {
 
 // publish brings tiles and checkpoint up to the last batch.
 func (p *publisher) publish() error {
+	p.one.Lock()
+	defer p.one.Unlock()
 	p.mu.Lock()
 	p.undone = append(p.undone, p.done...)
 	p.done = nil
