@@ -124,4 +124,3 @@ func TestVerifiedEmailIsNotMixedFromTwoPlaces(t *testing.T) {
 	}
 	h.refused(t, "email_verified")
 }
-

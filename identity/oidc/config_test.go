@@ -160,4 +160,3 @@ func TestMissingGroups(t *testing.T) {
 	_, err := r.Finish(t.Context(), attempt.Binding, w.answer(t, attempt.URL, "alice"))
 	says(t, err, `the claim "roles" must be a list of group names`)
 }
-

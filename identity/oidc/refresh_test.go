@@ -99,4 +99,3 @@ func TestRefreshAnswersThatMakeNoSenseAreOutages(t *testing.T) {
 		}
 	}
 }
-
