@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -22,6 +23,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/credential"
@@ -427,4 +430,81 @@ func (r *rig) recording(t testing.TB) []audit.Line {
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+// sql writes a line to an interactive psql.
+func (p *psql) sql(t testing.TB, line string) {
+	t.Helper()
+	if _, err := p.in.Write([]byte(line + "\n")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// live waits for the only live session and returns its ID.
+func (r *rig) live(t testing.TB, who identity.SignIn) session.Record {
+	t.Helper()
+	var list []session.Record
+	eventually(t, func() bool {
+		var err error
+		if list, err = r.Sessions(t.Context(), who, session.Filter{State: "live"}); err != nil {
+			t.Fatal(err)
+		}
+		return len(list) > 0
+	}, func() string { return "no session lives" })
+	return list[0]
+}
+
+// backends counts the target's backends of a role.
+func (r *rig) backends(t testing.TB, role, more string) int {
+	t.Helper()
+	rows := r.pg.Query(t, "select pid from pg_stat_activity where usename = '"+role+"' and backend_type = 'client backend' "+more)
+	return len(rows)
+}
+
+// ended waits for the last session's record of its end.
+func (r *rig) ended(t testing.TB, who identity.SignIn) session.Record {
+	t.Helper()
+	var list []session.Record
+	eventually(t, func() bool {
+		var err error
+		if list, err = r.Sessions(t.Context(), who, session.Filter{State: "ended"}); err != nil {
+			t.Fatal(err)
+		}
+		return len(list) > 0
+	}, func() string { return "no session ended\n" + r.log.String() })
+	return list[0]
+}
+
+// pgx connects by pgx, with somebody's certificate.
+func (r *rig) pgx(t testing.TB, who person, role string, options ...string) *pgconn.PgConn {
+	t.Helper()
+	config, err := pgconn.ParseConfig(r.dsn(&who, "user="+role+" dbname=orders "+strings.Join(options, " ")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgconn.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, r.log)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// say sends bytes to the listener and returns all that comes back until it closes.
+func (r *rig) say(t testing.TB, p []byte) []byte {
+	t.Helper()
+	conn, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write(p); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	got, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatalf("after %q: %v", got, err)
+	}
+	return got
 }
