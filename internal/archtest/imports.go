@@ -18,12 +18,14 @@ var imports = []struct {
 	why  string
 }{
 	{"cmd/*", []string{"**"}, "the command wires everything"},
+	{"cmd/*/*", []string{"audit", "config", "credential", "identity", "identity/oidc", "policy", "policy/*", "session"}, "a part of the command starts nothing"},
 	{"config", []string{"audit", "credential", "identity", "identity/oidc", "notify", "policy", "policy/bundle", "proxy", "session", "store"}, "config fills each package's own Config"},
 	{"protocols", []string{"protocols/*", "proxy"}, "protocols is the list of what is built in"},
 	{"protocols/*", []string{"audit", "credential", "identity", "policy", "proxy", "session"}, "a protocol knows its wire, the gate and nothing that stores, configures or shows"},
 	{"proxy", []string{"policy", "session"}, "proxy owns connections and knows no wire language"},
 	{"session", []string{"audit", "credential", "identity", "policy"}, "the gate is above policy, audit and credential, and below everything that reaches people"},
 	{"policy", []string{"identity", "policy/*"}, "policy is pure: users in, decisions out"},
+	{"policy/author", []string{"identity", "policy", "policy/*"}, "what authors of rules use stands on the policy that runs, and adds nothing to it"},
 	{"policy/*", []string{"identity", "policy/*"}, "policy is pure: users in, decisions out"},
 	{"audit", nil, "the log knows no product words but its own"},
 	{"identity", nil, "nouns import nothing of ours"},

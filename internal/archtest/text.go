@@ -36,7 +36,7 @@ func Top(t *Tree) []string {
 
 // machine finds what is true on one machine only. Hosts are put together here, so that
 // this file does not name them.
-var machine = regexp.MustCompile(`(^|[^\w.$}/-])/(work|root|home/\w+)/|` + strings.Join([]string{
+var machine = regexp.MustCompile(`(^|[^\w.$}/-])/(work|root)/|` + strings.Join([]string{
 	`proxy\.` + `golang\.org`, `sum\.` + `golang\.org`, `registry\.` + `npmjs\.org`, `deb\.` + `debian\.org`, `security\.` + `debian\.org`,
 }, "|"))
 
