@@ -99,11 +99,12 @@ func (r *Recordings) start(ctx context.Context, m Meta) (_ *Recorder, err error)
 		return nil, err
 	}
 	folder := day + "/" + m.Session
-	if err := r.dir.Mkdir(folder, 0o700); err != nil {
-		return nil, err
-	}
+	// The mark is first: Recover and Verify know by it that more may be to come.
 	// Names and metadata are synced with the first chunk, before the log names them.
 	if err := r.writeNew(folderOpen+"/"+m.Session, []byte(folder)); err != nil {
+		return nil, err
+	}
+	if err := r.dir.Mkdir(folder, 0o700); err != nil {
 		return nil, err
 	}
 	if err := r.writeNew(folder+"/"+fileMetaData, append(text, '\n')); err != nil {
@@ -345,7 +346,7 @@ func (r *Recorder) Seal(ctx context.Context, cause string) (Summary, error) {
 	r.mu.Lock()
 	if r.ended {
 		r.mu.Unlock()
-		return r.summary, fmt.Errorf("%w: the recording is sealed", ErrRecorder)
+		return Summary{}, fmt.Errorf("%w: the recording is sealed", ErrRecorder)
 	}
 	r.ended = true
 	r.mu.Unlock()

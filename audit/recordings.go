@@ -148,13 +148,22 @@ func goodID(id string) bool {
 
 func dayFolder(t time.Time) string { return t.UTC().Format("2006/01/02") }
 
+// marked is the folder that the mark of an open recording names. A crash can leave
+// a mark empty.
+func marked(dir *durable.Dir, session string) (folder string, ok bool) {
+	text, err := dir.ReadFile(folderOpen + "/" + session)
+	day, name, found := strings.Cut(string(text), "/"+session)
+	_, noDay := time.Parse("2006/01/02", day)
+	return string(text), err == nil && found && name == "" && noDay == nil
+}
+
 // find is the folder of a session's recording.
 func (r *Recordings) find(session string) (string, error) {
 	if !goodID(session) {
 		return "", ErrNoRecording
 	}
-	if marked, err := r.dir.ReadFile(folderOpen + "/" + session); err == nil {
-		return string(marked), nil
+	if folder, ok := marked(r.dir, session); ok {
+		return folder, nil
 	}
 	days, err := r.days()
 	if err != nil {

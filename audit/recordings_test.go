@@ -323,6 +323,38 @@ func TestSealThatCrashedHalfwayIsFinished(t *testing.T) {
 	}
 }
 
+// TestCrashWhileARecordingBegins leaves each of the states that a crash inside
+// Start, or a power loss soon after it, can leave.
+func TestCrashWhileARecordingBegins(t *testing.T) {
+	for name, leave := range map[string]func(root, folder string){
+		"mark only":    func(root, folder string) { _ = os.RemoveAll(filepath.Join(root, folder)) },
+		"empty mark":   func(root, folder string) { writeFile(t, nil, root, folderOpen, "s1") },
+		"no meta":      func(root, folder string) { _ = os.Remove(filepath.Join(root, folder, fileMetaData)) },
+		"empty meta":   func(root, folder string) { writeFile(t, nil, root, folder, fileMetaData) },
+		"no chunks":    func(root, folder string) { _ = os.Remove(filepath.Join(root, folder, fileChunks)) },
+		"foreign mark": func(root, folder string) { writeFile(t, []byte(folder[:10]+"/../../x"), root, folderOpen, "s1") },
+	} {
+		r := newRecorded(t, nil)
+		rec := start(t, r, "s1")
+		folder := rec.folder
+		r.closeBoth()
+		leave(r.rec, folder)
+		r.open(t, nil)
+		got, err := r.Read("s1")
+		if err != nil || got.Summary == nil || got.Summary.Cause != "crashed" {
+			t.Errorf("%s: %+v, %v", name, got.Summary, err)
+		}
+		rec = start(t, r, "s2")
+		write(t, rec, Note{Text: "goes on"})
+		seal(t, rec, "closed")
+		r.closeBoth()
+		mustVerify(t, r.dir, VerifyOptions{Recordings: r.rec})
+		if marks, err := os.ReadDir(filepath.Join(r.rec, folderOpen)); err != nil || len(marks) != 0 {
+			t.Errorf("%s: marks %v are left, %v", name, marks, err)
+		}
+	}
+}
+
 func TestSessionIdentifiersNameNoOtherFolder(t *testing.T) {
 	r := newRecorded(t, nil)
 	for _, id := range []string{"", "..", "../x", "a/b", ".x", "a.b", "a:b", "a\x00b", strings.Repeat("a", 300)} {

@@ -111,17 +111,8 @@ func (t *trail) hash() string {
 
 // rescue seals one recording.
 func (r *Recordings) rescue(ctx context.Context, session string, t *trail) error {
-	marked, err := r.dir.ReadFile(folderOpen + "/" + session)
-	if err != nil {
-		return err
-	}
-	folder := string(marked)
-	text, err := r.dir.ReadFile(folder + "/" + fileMetaData)
-	if errors.Is(err, fs.ErrNotExist) && len(t.chunks) == 0 && t.sealed == nil {
-		// A power loss took all of it, within the first second.
-		return r.dir.Remove(folderOpen + "/" + session)
-	}
-	if err != nil {
+	folder, text, err := r.remains(session, len(t.chunks) == 0 && t.sealed == nil)
+	if err != nil || folder == "" {
 		return err
 	}
 	if t.sealed != nil {
@@ -158,6 +149,38 @@ func (r *Recordings) rescue(ctx context.Context, session string, t *trail) error
 		return err
 	}
 	return r.finish(folder, session, s.Summary)
+}
+
+// remains finds what is left of an open recording. Of one that the log names
+// nothing of, a crash may have taken any part: what is missing is made, so that it
+// can be sealed. No folder: there is nothing, and the mark is gone too.
+func (r *Recordings) remains(session string, unlogged bool) (folder string, meta []byte, err error) {
+	folder, ok := marked(r.dir, session)
+	if !ok {
+		if err := r.dir.Remove(folderOpen + "/" + session); err != nil {
+			return "", nil, err
+		}
+		if folder, err = r.find(session); errors.Is(err, ErrNoRecording) {
+			return "", nil, nil
+		} else if err != nil {
+			return "", nil, err
+		}
+		if err := r.writeNew(folderOpen+"/"+session, []byte(folder)); err != nil {
+			return "", nil, err
+		}
+	}
+	name := folder + "/" + fileMetaData
+	meta, err = r.dir.ReadFile(name)
+	if unlogged && (errors.Is(err, fs.ErrNotExist) || err == nil && !json.Valid(meta)) {
+		if meta, err = json.Marshal(Meta{Session: session, Started: r.now().UTC()}); err != nil {
+			return "", nil, err
+		}
+		if _, err := r.dir.Make(folder); err != nil {
+			return "", nil, err
+		}
+		return folder, meta, r.dir.WriteFile(name, meta, 0o600)
+	}
+	return folder, meta, err
 }
 
 // remainder makes what lies behind the byte from durable, and hashes it. The chunk

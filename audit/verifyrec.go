@@ -135,9 +135,8 @@ func (c *recordingCheck) one(ctx context.Context, v *verifier, session string, t
 
 // later finds a recording that began after the folders were listed.
 func (c *recordingCheck) later(session string, folder *string) bool {
-	marked, err := c.dir.ReadFile(folderOpen + "/" + session)
-	if err == nil {
-		*folder = string(marked)
+	if name, ok := marked(c.dir, session); ok {
+		*folder = name
 		return true
 	}
 	found, err := fs.Glob(c.dir.FS(), "[0-9][0-9][0-9][0-9]/[0-9][0-9]/[0-9][0-9]/"+session)
