@@ -224,7 +224,7 @@ func (p *postgres) start(ctx context.Context, caFile, password string) error {
 	p.cmd = p.command(context.WithoutCancel(ctx), "postgres", "-D", p.data(),
 		"-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(p.port), "-c", "unix_socket_directories=",
 		"-c", "ssl=on", "-c", "ssl_cert_file="+filepath.Join(p.dir, "server.crt"), "-c", "ssl_key_file="+filepath.Join(p.dir, "server.key"),
-		"-c", "shared_buffers=32MB", "-c", "max_connections=200", "-c", "logging_collector=off")
+		"-c", "log_connections=on", "-c", "shared_buffers=32MB", "-c", "max_connections=200", "-c", "logging_collector=off")
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr.Pdeathsig = syscall.SIGINT // "fast": it ends with us, even after kill -9
 	p.done = make(chan struct{})

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport/sallyport/policy/bundle"
+)
+
+func newPolicyStatus() *cobra.Command {
+	c := &cobra.Command{
+		Use: "status", Short: "Say which releases there are, who signed them, and who may", Args: cobra.NoArgs,
+		Example: "  sallyport policy status",
+	}
+	dir, asJSON := dirFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		s, err := bundle.Read(*dir)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return printJSON(c.OutOrStdout(), s)
+		}
+		w := c.OutOrStdout()
+		t := newTable(w, "ROOT", "SIGNATURES", "WHO MAY SIGN", "DIGEST (to pin in policy { root })")
+		for _, r := range s.Roots {
+			t.row(strconv.Itoa(r.Version), strconv.Itoa(r.Threshold), strings.Join(r.People, " "), r.Digest)
+		}
+		if err := t.flush(); err != nil || len(s.Releases) == 0 {
+			return err
+		}
+		if _, err := fmt.Fprintln(w); err != nil {
+			return err
+		}
+		t = newTable(w, "RELEASE", "EXPIRES", "SIGNED BY", "MISSING", "DIGEST")
+		for _, r := range s.Releases {
+			t.row(strconv.Itoa(r.Version), clock(r.Expires), orDash(strings.Join(r.Signed, " ")), strconv.Itoa(r.Missing), r.Digest)
+		}
+		return t.flush()
+	}
+	return c
+}
+
+func newPolicyRoot() *cobra.Command {
+	return group("root", "Say who may sign, and how many have to",
+		"  sallyport policy root init --threshold 2 --signer alice=alice.pub --signer bob=bob.pub --signer carol=carol.pub\n  sallyport policy root next --threshold 2 --signer bob=bob.pub --signer carol=carol.pub\n  sallyport policy root sign 2 --key ~/.ssh/id_ed25519",
+		newRootFile("init", "Make the first trust root", bundleInit), newRootFile("next", "Make the successor of the trust root", bundleNext), newRootSign())
+}
+
+func bundleInit(dir string, threshold int, signers []bundle.Signer) (string, error) {
+	digest, err := bundle.InitRoot(dir, threshold, signers)
+	return fmt.Sprintf("trust/root.1 is made. Pin it in proxy.hcl: policy { root = %q }\nThen type: sallyport policy release 1", digest), err
+}
+
+func bundleNext(dir string, threshold int, signers []bundle.Signer) (string, error) {
+	r, err := bundle.NextRoot(dir, threshold, signers)
+	return fmt.Sprintf("trust/root.%d is made. It counts once as many of the old and of the new signers as have to sign: sallyport policy root sign %d --key FILE\nThen make and sign a release under it; the old one's is refused from then on.", r.Version, r.Version), err
+}
+
+func newRootFile(use, short string, run func(string, int, []bundle.Signer) (string, error)) *cobra.Command {
+	c := &cobra.Command{
+		Use: use, Short: short, Args: cobra.NoArgs,
+		Example: "  sallyport policy root " + use + " --threshold 2 --signer alice=alice.pub --signer bob=bob.pub --signer carol=carol.pub",
+	}
+	dir := dirFlag(c)
+	threshold := c.Flags().Int("threshold", 2, "how many different people have to sign")
+	named := c.Flags().StringArray("signer", nil, "NAME=FILE, a person and their SSH public key; once for each key")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		signers, err := readSigners(*named)
+		if err != nil {
+			return usage(c, err)
+		}
+		next, err := run(*dir, *threshold, signers)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(c.OutOrStdout(), next)
+		return err
+	}
+	return c
+}
+
+func readSigners(named []string) ([]bundle.Signer, error) {
+	if len(named) == 0 {
+		return nil, errors.New("say who may sign: --signer alice=alice.pub")
+	}
+	var signers []bundle.Signer
+	for _, arg := range named {
+		who, file, ok := strings.Cut(arg, "=")
+		if !ok {
+			return nil, fmt.Errorf("--signer is NAME=FILE, not %q", arg)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("read %s's key: %w", who, err)
+		}
+		key, _, _, _, err := ssh.ParseAuthorizedKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s holds no SSH public key; it is the file that ends in .pub", file)
+		}
+		signers = append(signers, bundle.Signer{Who: who, Key: key})
+	}
+	return signers, nil
+}
+
+func newRootSign() *cobra.Command {
+	c := &cobra.Command{
+		Use: "sign VERSION --key FILE", Short: "Sign a new trust root", Args: cobra.ExactArgs(1),
+		Long: `Signs trust/root.VERSION, as one of its signers or of those of the root before. Keys
+that only ssh-keygen can use sign so:
+
+  ssh-keygen -Y sign -n policy@sallyport -f FILE trust/root.VERSION
+  mv trust/root.VERSION.sig trust/root.VERSION.$YOU.sig`,
+		Example: "  sallyport policy root sign 2 --key ~/.ssh/id_ed25519",
+	}
+	dir, key := dirFlag(c), c.Flags().String("key", "", "your SSH key")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		version, err := versionOf(c, args)
+		if err != nil {
+			return err
+		}
+		if *key == "" {
+			return usage(c, errors.New("say which key: --key ~/.ssh/id_ed25519"))
+		}
+		text, err := os.ReadFile(*key)
+		if err != nil {
+			return fmt.Errorf("read the key: %w", err)
+		}
+		signer, err := ssh.ParsePrivateKey(text)
+		if err != nil {
+			return fmt.Errorf("read the key %s: %w; sign with ssh-keygen, see --help", *key, err)
+		}
+		who, err := bundle.SignRoot(*dir, version, signer)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "trust/root.%d is signed by %s.\n", version, who)
+		return err
+	}
+	return c
+}

@@ -1,0 +1,417 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/config"
+	"github.com/sallyport/sallyport/credential"
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/protocols"
+	"github.com/sallyport/sallyport/proxy"
+	"github.com/sallyport/sallyport/session"
+	"github.com/sallyport/sallyport/store"
+	"github.com/sallyport/sallyport/web"
+)
+
+// aliveEvery is how often the log says that the gate runs, so that silence shows.
+const aliveEvery = 10 * time.Second
+
+// A program is the gate as a value: open parses, opens and binds everything, run
+// serves until its context ends, and closing undoes what was opened, the last first.
+type program struct {
+	config *config.Config
+	logger *slog.Logger
+
+	log        *audit.Log
+	db         *store.DB
+	recordings *audit.Recordings
+	gate       *session.Gate
+	web        *web.Web
+	people     *relyingParty
+	sealer     *identity.Sealer
+	certs      []*certificate
+
+	server *proxy.Server // protocols
+	pages  []pageServer  // web listeners
+
+	closers []closer
+}
+
+type closer struct {
+	what  string
+	close func() error
+}
+
+type pageServer struct {
+	server   *http.Server
+	listener net.Listener
+	tls      bool
+}
+
+// openProgram does everything that can fail before the gate serves. On an error
+// nothing is left open, and nobody was let in.
+func openProgram(ctx context.Context, c *config.Config, logger *slog.Logger) (_ *program, err error) {
+	p := &program{config: c, logger: logger}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
+	if err := p.openRecord(); err != nil {
+		return nil, err
+	}
+	loaded, err := loadPolicy(ctx, c, p.log)
+	if err != nil {
+		return nil, err
+	}
+	if p.people, err = newRelyingParty(c, loaded); err != nil {
+		return nil, err
+	}
+	ca, err := p.keys()
+	if err != nil {
+		return nil, err
+	}
+	p.gate, err = session.New(session.Config{
+		Store: p.db, Log: p.log, Recordings: p.recordings, Credentials: c.Set,
+		Certificate: func(cert *x509.Certificate) (string, error) { return ca.Verify(cert, time.Now()) },
+		URL:         c.Gate.URL, Node: c.Gate.Node, Logger: logger,
+		SignInWait: c.Limits.SignInTime, MaxHeld: c.Limits.Held, MaxHeldPerSource: c.Limits.HeldPerSource,
+		Scopes: scopes(),
+	}, loaded)
+	if err != nil {
+		return nil, err
+	}
+	p.web, err = web.New(web.Config{
+		Gate: p.gate, Log: p.log, Recordings: p.recordings, Issuer: p.people.current, CA: ca, Sealer: p.sealer,
+		Verify: func(ctx context.Context, id string) (audit.Report, error) {
+			return audit.Verify(ctx, c.Audit.Dir, audit.VerifyOptions{Recordings: c.Recordings.Dir, Session: id})
+		},
+		URL: c.Gate.URL, Addresses: advertised(c), RootCA: c.Gate.CA,
+		Ready: func(context.Context) error { return p.gate.Ready() }, Logger: logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.closers = append(p.closers, closer{"pages", func() error { p.web.Close(); return nil }})
+	if err := p.bind(ctx); err != nil {
+		return nil, err
+	}
+	if err := p.gate.Start(ctx); err != nil {
+		return nil, fmt.Errorf("start the gate: %w", err)
+	}
+	return p, nil
+}
+
+// openRecord opens log, store and recordings. Opening the log verifies its tail.
+func (p *program) openRecord() (err error) {
+	mirror, err := openMirror(p.config.Audit.Mirror)
+	if err != nil {
+		return err
+	}
+	if mirror != nil {
+		p.closers = append(p.closers, closer{"mirror", mirror.Close})
+	}
+	p.log, err = audit.Open(audit.Config{
+		Dir: p.config.Audit.Dir, Node: p.config.Gate.Node, Origin: p.config.Audit.Origin, Mirror: orNil(mirror), Alive: aliveEvery, Logger: p.logger,
+	})
+	if err != nil {
+		return err
+	}
+	p.closers = append(p.closers, closer{"log", p.log.Close})
+	if p.db, err = store.Open(p.config.Store.Path, p.log); err != nil {
+		return err
+	}
+	p.closers = append(p.closers, closer{"store", p.db.Close})
+	p.recordings, err = audit.OpenRecordings(p.config.Recordings.Dir, p.log, audit.RecordingOptions{Logger: p.logger})
+	if err != nil {
+		return err
+	}
+	p.closers = append(p.closers, closer{"recordings", p.recordings.Close})
+	return nil
+}
+
+// openMirror opens where entries are copied to; nil where nowhere.
+func openMirror(mirror string) (io.WriteCloser, error) {
+	if mirror == "" {
+		return nil, nil
+	}
+	if mirror == "stdout" {
+		return keepOpen{os.Stdout}, nil
+	}
+	f, err := os.OpenFile(strings.TrimPrefix(mirror, "file:"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the log's mirror: %w", err)
+	}
+	return f, nil
+}
+
+// keepOpen is stdout, which is not ours to close.
+type keepOpen struct{ io.Writer }
+
+func (keepOpen) Close() error { return nil }
+
+// orNil keeps a nil WriteCloser from becoming a Writer that is not nil.
+func orNil(w io.WriteCloser) io.Writer {
+	if w == nil {
+		return nil
+	}
+	return w
+}
+
+// keys reads the login CA and the sealing key.
+func (p *program) keys() (*identity.CA, error) {
+	key, err := credential.ReadFile(p.config.LoginCA.Key)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := os.ReadFile(p.config.LoginCA.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("read the login CA: %w", err)
+	}
+	ca, err := identity.LoadCA(cert, key)
+	if err != nil {
+		return nil, err
+	}
+	seal, err := credential.ReadFile(p.config.SealKey)
+	if err != nil {
+		return nil, err
+	}
+	if len(seal) != 32 {
+		return nil, fmt.Errorf("%s must hold exactly 32 random bytes; type: head -c 32 /dev/urandom > %s", p.config.SealKey, p.config.SealKey)
+	}
+	p.sealer, err = identity.NewSealer([32]byte(seal))
+	return ca, err
+}
+
+// scopes says what each built-in protocol enforces.
+func scopes() map[string][]string {
+	all := map[string][]string{}
+	for _, protocol := range protocols.All() {
+		all[protocol.Name()] = protocol.Scopes()
+	}
+	return all
+}
+
+func advertised(c *config.Config) map[string]string {
+	all := map[string]string{}
+	for _, l := range c.Listeners {
+		if _, found := all[l.Protocol]; !found {
+			all[l.Protocol] = l.Advertise
+		}
+	}
+	return all
+}
+
+// bind binds all listeners, so that a port that is taken is known before anybody is served.
+func (p *program) bind(ctx context.Context) error {
+	p.server = &proxy.Server{
+		Log: p.logger, Handshake: p.config.Limits.HandshakeTime,
+		MaxConnections: p.config.Limits.Connections, MaxPerSource: p.config.Limits.ConnectionsPerSource,
+	}
+	p.closers = append(p.closers, closer{"listeners", p.server.Close})
+	var listeners []proxy.Listener
+	for _, l := range p.config.Listeners {
+		conf, err := p.serverTLS(l)
+		if err != nil {
+			return err
+		}
+		if l.Protocol == "web" {
+			if err := p.bindPages(ctx, l, conf); err != nil {
+				return err
+			}
+			continue
+		}
+		handler, err := configure(l, p.protocolConfig(l, conf))
+		if err != nil {
+			return err
+		}
+		listeners = append(listeners, proxy.Listener{Name: l.Protocol, Address: l.Address, Handler: handler})
+	}
+	return portTaken(p.server.Listen(ctx, listeners...))
+}
+
+func (p *program) protocolConfig(l config.Listener, conf *tls.Config) proxy.Config {
+	return proxy.Config{
+		Gate: p.gate, TLS: conf, Plaintext: l.Plaintext, Pages: p.web, URL: p.config.Gate.URL, Log: p.logger, Options: l.Options,
+		Targets: func() []policy.Target {
+			var own []policy.Target
+			for _, t := range p.gate.Policy().Targets() {
+				if t.Protocol == l.Protocol {
+					own = append(own, t)
+				}
+			}
+			return own
+		},
+	}
+}
+
+func configure(l config.Listener, c proxy.Config) (proxy.Handler, error) {
+	for _, protocol := range protocols.All() {
+		if protocol.Name() == l.Protocol {
+			return protocol.Configure(c)
+		}
+	}
+	return nil, fmt.Errorf("there is no protocol %q", l.Protocol)
+}
+
+func (p *program) bindPages(ctx context.Context, l config.Listener, conf *tls.Config) error {
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", l.Address)
+	if err != nil {
+		return portTaken(fmt.Errorf("listen for the pages on %s: %w", l.Address, err))
+	}
+	server := web.Server(p.web, conf)
+	server.ErrorLog = slog.NewLogLogger(p.logger.Handler(), slog.LevelDebug)
+	p.pages = append(p.pages, pageServer{server: server, listener: listener, tls: conf != nil})
+	p.closers = append(p.closers, closer{"web listener", func() error {
+		err := errors.Join(server.Close(), listener.Close())
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		return err
+	}})
+	return nil
+}
+
+// portTaken says what to do about an address that somebody else uses.
+func portTaken(err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w; end what uses that port (ss -ltnp shows it), or choose another in the listen block", err)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%w; ports below 1024 need the capability CAP_NET_BIND_SERVICE", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w; this machine has no such address", err)
+	}
+	return err
+}
+
+// run serves until ctx ends or the gate stops by itself, then stops in order: no new
+// asks, tell those who are in, grace, cut, wait.
+func (p *program) run(ctx context.Context) error {
+	failed := make(chan error, len(p.pages)+1)
+	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		if err := p.server.Serve(serving); !errors.Is(err, proxy.ErrServerClosed) {
+			failed <- err
+		}
+	})
+	for _, s := range p.pages {
+		wait.Go(func() {
+			if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serve the pages: %w", err)
+			}
+		})
+	}
+	wait.Go(func() { p.refresher().Run(serving) })
+	p.logger.Info("the gate is open", "url", p.config.Gate.URL, "policy", p.gate.Policy().Version())
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	case <-p.gate.Done():
+		err = p.gate.Err()
+	}
+	err = errors.Join(err, p.stop(ctx))
+	cancel()
+	wait.Wait()
+	return err
+}
+
+func (s pageServer) serve() error {
+	if s.tls {
+		return s.server.ServeTLS(s.listener, "", "")
+	}
+	return s.server.Serve(s.listener)
+}
+
+func (p *program) stop(ctx context.Context) error {
+	grace := p.config.Limits.GraceTime
+	p.logger.Info("the gate stops", "grace", grace)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace+20*time.Second)
+	defer cancel()
+	errs := []error{p.gate.Stop(ctx, grace), p.server.Shutdown(ctx)}
+	p.web.Close()
+	for _, s := range p.pages {
+		if err := s.server.Shutdown(ctx); err != nil {
+			errs = append(errs, s.server.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// close undoes what openProgram opened, the last first.
+func (p *program) close() error {
+	var errs []error
+	for i := len(p.closers) - 1; i >= 0; i-- {
+		if err := p.closers[i].close(); err != nil {
+			errs = append(errs, fmt.Errorf("close %s: %w", p.closers[i].what, err))
+		}
+	}
+	p.closers = nil
+	return errors.Join(errs...)
+}
+
+// A certificate is a listener's, which a reload reads again.
+type certificate struct {
+	pair config.Pair
+	now  atomic.Pointer[tls.Certificate]
+}
+
+func (c *certificate) load() error {
+	key, err := credential.ReadFile(c.pair.Key)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(c.pair.Certificate)
+	if err != nil {
+		return fmt.Errorf("read certificate: %w", err)
+	}
+	loaded, err := tls.X509KeyPair(text, key)
+	if err != nil {
+		return fmt.Errorf("certificate %s with key %s: %w", c.pair.Certificate, c.pair.Key, err)
+	}
+	if loaded.Leaf != nil && time.Now().After(loaded.Leaf.NotAfter) {
+		return fmt.Errorf("certificate %s ended at %s", c.pair.Certificate, clock(loaded.Leaf.NotAfter))
+	}
+	c.now.Store(&loaded)
+	return nil
+}
+
+// serverTLS is the server side of a listener; nil where it has no certificate.
+func (p *program) serverTLS(l config.Listener) (*tls.Config, error) {
+	if l.TLS == nil {
+		return nil, nil
+	}
+	c := &certificate{pair: *l.TLS}
+	if err := c.load(); err != nil {
+		return nil, err
+	}
+	p.certs = append(p.certs, c)
+	conf := &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.now.Load(), nil },
+	}
+	if l.Protocol != "web" {
+		// The gate verifies: a bad certificate gets words of ours, not an alert.
+		conf.ClientAuth = tls.RequestClientCert
+	}
+	return conf, nil
+}

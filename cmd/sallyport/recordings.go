@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/session"
+)
+
+func newRecordings() *cobra.Command {
+	list := listing[session.Record]{
+		path: "/api/v1/recordings", key: "recordings", none: "There are no recordings that you may see.",
+		head: []string{"SESSION", "USER", "TARGET", "ROLE", "STARTED", "ENDED", "CAUSE"},
+		row: func(r session.Record) []string {
+			return []string{r.ID, r.User.String(), r.Key.Target, r.Key.Role, clock(r.Started), clock(r.Ended), orDash(r.Cause)}
+		},
+	}
+	return group("recordings", "See and check what happened in sessions", "  sallyport recordings list\n  sallyport recordings verify 7Q2KMX --config /etc/sallyport/proxy.hcl",
+		list.command("List the recordings that the policy lets you see", "  sallyport recordings list --target orders", "live or ended"),
+		newRecordingsShow(), newRecordingsVerify())
+}
+
+func newRecordingsShow() *cobra.Command {
+	var flags clientFlags
+	c := &cobra.Command{
+		Use: "show SESSION", Short: "Show what happened in a session; that you looked is recorded", Args: cobra.ExactArgs(1),
+		Example: "  sallyport recordings show 7Q2KMX\n  sallyport recordings show 7Q2KMX --json | jq -r .sql",
+	}
+	flags.add(c)
+	asJSON := c.Flags().Bool("json", false, "print the recording's own lines of JSON")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		gate, err := flags.signedIn()
+		if err != nil {
+			return err
+		}
+		var raw json.RawMessage
+		if err := gate.get(c.Context(), apiPath("recordings", args[0]), nil, &raw); err != nil {
+			return err
+		}
+		if *asJSON {
+			_, err := c.OutOrStdout().Write(raw)
+			return err
+		}
+		return printRecording(c.OutOrStdout(), raw)
+	}
+	return c
+}
+
+// printRecording prints each line of a recording as a person reads it: when, what
+// kind, and what is in it.
+func printRecording(w io.Writer, raw []byte) error {
+	scanner := bufio.NewScanner(bytes.NewReader(raw))
+	scanner.Buffer(nil, maxAnswer)
+	for scanner.Scan() {
+		text, err := recordingLine(scanner.Bytes())
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(w, text); err != nil {
+			return err
+		}
+	}
+	return scanner.Err()
+}
+
+// recorded is the part of a recording's line that a person reads.
+type recorded struct {
+	Kind     string            `json:"k"`
+	At       time.Time         `json:"at"`
+	SQL      string            `json:"sql"`
+	SQLBytes []byte            `json:"sql_b64"` // instead of sql, where that is no UTF-8
+	Binds    []json.RawMessage `json:"binds"`
+	Tag      string            `json:"tag"`
+	Rows     int64             `json:"rows"`
+	Bytes    int64             `json:"bytes"`
+	SQLState string            `json:"sqlstate"`
+	Message  string            `json:"message"`
+	Took     int64             `json:"took_us"`
+	Text     string            `json:"text"`
+}
+
+func recordingLine(raw []byte) (string, error) {
+	var r recorded
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return "", fmt.Errorf("read the recording: %w", err)
+	}
+	at := r.At.UTC().Format("15:04:05.000") + "  "
+	switch r.Kind {
+	case "query":
+		text := at + safeLines(r.SQL+string(r.SQLBytes))
+		for i, b := range r.Binds {
+			text += fmt.Sprintf("\n              $%d = %s", i+1, safe(string(b)))
+		}
+		return text, nil
+	case "done":
+		text := fmt.Sprintf("%s  %s: %d rows, %d bytes, %v", at, safe(r.Tag), r.Rows, r.Bytes, time.Duration(r.Took)*time.Microsecond)
+		if r.SQLState != "" {
+			text = fmt.Sprintf("%s  %s %s", at, safe(r.SQLState), safe(r.Message))
+		}
+		return text, nil
+	case "note":
+		return at + "-- " + safe(r.Text), nil
+	}
+	return at + safe(string(raw)), nil
+}
+
+// safeLines keeps line breaks of a statement, and nothing else that moves a cursor.
+func safeLines(text string) string {
+	parts := strings.Split(strings.TrimSpace(text), "\n")
+	for i, part := range parts {
+		parts[i] = safe(strings.ReplaceAll(part, "\t", "    "))
+	}
+	return strings.Join(parts, "\n              ")
+}
+
+func newRecordingsVerify() *cobra.Command {
+	var where recordFlags
+	c := &cobra.Command{
+		Use: "verify SESSION", Short: "Prove that one recording is whole and untouched", Args: cobra.ExactArgs(1),
+		Long: `Checks the log, and that the recording's chunks are exactly those that it names. It
+needs no running gate.
+
+Exit codes: 0 verified; 1 tampered (says what and where); 2 could not check.`,
+		Example: "  sallyport recordings verify 7Q2KMX --config /etc/sallyport/proxy.hcl",
+	}
+	where.add(c)
+	asJSON := jsonFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		dir, recordings, err := where.folders(c)
+		if err != nil {
+			return err
+		}
+		if recordings == "" {
+			return usage(c, fmt.Errorf("say where the recordings are: --config FILE, or --dir with --recordings"))
+		}
+		return verify(c, dir, audit.VerifyOptions{Recordings: recordings, Session: args[0]}, *asJSON)
+	}
+	return c
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/session"
+)
+
+func newRequests() *cobra.Command {
+	list := listing[session.Request]{
+		path: "/api/v1/requests", key: "requests", none: "There are no such requests.",
+		head: []string{"ID", "STATE", "USER", "TARGET", "ROLE", "FOR", "MADE", "REASON"},
+		row: func(r session.Request) []string {
+			return []string{r.ID, string(r.State), r.User.String(), r.Input.Target, r.Input.Role, r.Decision.Duration.String(), clock(r.Created), orDash(r.Input.Reason)}
+		},
+	}
+	return group("requests", "See, make and decide requests", "  sallyport requests list --state pending\n  sallyport requests approve 7Q2KMX",
+		list.command("List your requests and those that you may see", "  sallyport requests list\n  sallyport requests list --state pending --json", "pending, approved, denied, withdrawn or timed-out"),
+		newRequestsShow(), newRequestsNew(),
+		action{
+			kind: "requests", do: "approve", use: "approve REQUEST", short: "Say yes to a request, or less than yes",
+			example: "  sallyport requests approve 7Q2KMX\n  sallyport requests approve 7Q2KMX --for 15m --word \"only this once\"",
+			done:    "Approved. See: sallyport requests show %s", body: verdict(true),
+		}.command(),
+		action{
+			kind: "requests", do: "deny", use: "deny REQUEST", short: "Say no to a request",
+			example: "  sallyport requests deny 7Q2KMX --word \"ask the oncall first\"",
+			done:    "Denied. See: sallyport requests show %s", body: verdict(false),
+		}.command(),
+		action{
+			kind: "requests", do: "withdraw", use: "withdraw REQUEST", short: "Take one of your own requests back",
+			example: "  sallyport requests withdraw 7Q2KMX", done: "Request %s is withdrawn.",
+		}.command(),
+	)
+}
+
+func verdict(yes bool) func(c *cobra.Command) func() map[string]any {
+	return func(c *cobra.Command) func() map[string]any {
+		word := c.Flags().String("word", "", "a word to the person, kept on the record")
+		if !yes {
+			return func() map[string]any { return map[string]any{"word": *word} }
+		}
+		span := c.Flags().String("for", "", "shorter than asked, such as 15m")
+		readOnly := c.Flags().Bool("read-only", false, "reading only, where the protocol can enforce it")
+		return func() map[string]any {
+			return map[string]any{"word": *word, "duration": *span, "read_only": *readOnly}
+		}
+	}
+}
+
+func newRequestsShow() *cobra.Command {
+	var flags clientFlags
+	c := &cobra.Command{Use: "show REQUEST", Short: "Show one request", Example: "  sallyport requests show 7Q2KMX", Args: cobra.ExactArgs(1)}
+	flags.add(c)
+	asJSON := jsonFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		gate, err := flags.signedIn()
+		if err != nil {
+			return err
+		}
+		var raw json.RawMessage
+		if err := gate.get(c.Context(), apiPath("requests", args[0]), nil, &raw); err != nil {
+			return err
+		}
+		if *asJSON {
+			return printJSON(c.OutOrStdout(), raw)
+		}
+		return printRequest(c.OutOrStdout(), raw)
+	}
+	return c
+}
+
+func newRequestsNew() *cobra.Command {
+	var flags clientFlags
+	var reason, ticket, span, object string
+	c := &cobra.Command{
+		Use: "new TARGET ROLE", Short: "Ask before you connect",
+		Long: `Makes a request without a connection. Once it is approved, connections of yours to
+that target and role go through until the grant ends.`,
+		Example: "  sallyport requests new orders reader --reason \"INC-42 stuck order\" --for 30m",
+		Args:    cobra.ExactArgs(2),
+	}
+	flags.add(c)
+	c.Flags().StringVar(&reason, "reason", "", "why, for those who decide")
+	c.Flags().StringVar(&ticket, "ticket", "", "the ticket, where the rule asks for one")
+	c.Flags().StringVar(&span, "for", "", "how long, such as 30m (default: as long as the rule allows)")
+	c.Flags().StringVar(&object, "object", "", "what inside the target, such as another database")
+	asJSON := jsonFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		gate, err := flags.signedIn()
+		if err != nil {
+			return err
+		}
+		ask := map[string]string{"target": args[0], "role": args[1], "object": object, "reason": reason, "ticket": ticket, "duration": span}
+		var raw json.RawMessage
+		if err := gate.post(c.Context(), "/api/v1/requests", ask, &raw); err != nil {
+			return err
+		}
+		if *asJSON {
+			return printJSON(c.OutOrStdout(), raw)
+		}
+		return printRequest(c.OutOrStdout(), raw)
+	}
+	return c
+}
+
+func printRequest(w io.Writer, raw json.RawMessage) error {
+	var r session.Request
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return fmt.Errorf("read the gate's answer: %w", err)
+	}
+	t := newTable(w, "request", r.ID)
+	t.row("state", string(r.State))
+	t.row("user", r.User.String())
+	t.row("target", r.Input.Target+" as "+r.Input.Role)
+	t.row("for", r.Decision.Duration.String())
+	t.row("reason", orDash(r.Input.Reason))
+	t.row("rule", fmt.Sprintf("%s (%s, version %d)", r.Decision.Rule, r.Decision.At, r.Decision.Version))
+	t.row("asks for", asksFor(r.Decision))
+	t.row("made", clock(r.Created))
+	if r.State == session.RequestPending {
+		t.row("times out", clock(r.TimesOut))
+	}
+	for _, a := range r.Approvals {
+		by, word := a.By.String(), "no"
+		if a.Rule != "" {
+			by = "rule " + a.Rule
+		}
+		if a.Yes {
+			word = "yes"
+		}
+		t.row(word+" of", strings.TrimSpace(by+" at "+clock(a.At)+" "+a.Word))
+	}
+	if r.Outcome != "" {
+		t.row("outcome", r.Outcome)
+	}
+	if r.Grant != "" {
+		t.row("grant", r.Grant)
+	}
+	return t.flush()
+}
+
+func asksFor(d policy.Decision) string {
+	if d.Automatic() {
+		return "nobody"
+	}
+	var stages []string
+	for _, s := range d.Stages {
+		stages = append(stages, fmt.Sprintf("%d of %s", s.Count, strings.Join(append(append([]string{}, s.From.Groups...), s.From.Emails...), ", ")))
+	}
+	return strings.Join(stages, ", then ")
+}

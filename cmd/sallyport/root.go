@@ -1,0 +1,111 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes, the same for every verb; they are in the help of the root command.
+const (
+	exitFailed = 1 // refused, failed, or (verify) tampered
+	exitUsage  = 2 // typed wrongly, or (verify) could not be checked
+)
+
+// exitError is an error that ends the program with a code of its own.
+type exitError struct {
+	code int
+	err  error // nil: everything has been said
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+const about = `Sallyport is a gate in front of databases: it learns who calls, holds the
+connection until the people whom the policy asks for have agreed, records what
+happens, and cuts at the end.
+
+Exit codes: 0 done; 1 refused or failed, and for verify: tampered; 2 typed
+wrongly, and for verify: it could not be checked.`
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use: "sallyport", Short: "Hold, approve, record and cut access", Long: about,
+		Example:      "  sallyport demo\n  sallyport login --server https://gate.example.com\n  sallyport requests list",
+		SilenceUsage: true, SilenceErrors: true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+		Args:              cobra.NoArgs,
+		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.AddGroup(
+		&cobra.Group{ID: "use", Title: "Use a gate:"},
+		&cobra.Group{ID: "run", Title: "Run a gate:"},
+		&cobra.Group{ID: "record", Title: "Check the record:"},
+	)
+	root.AddCommand(inGroup("use", newLogin(), newLogout(), newWhoami(), newToken(), newRequests(), newGrants(), newSessions(), newUsers())...)
+	root.AddCommand(inGroup("run", newDemo(), newServe(), newCheck(), newInit(), newPolicyCommand())...)
+	root.AddCommand(inGroup("record", newAudit(), newRecordings())...)
+	root.AddCommand(newVersion())
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
+	checkArgs(root)
+	return root
+}
+
+func inGroup(id string, commands ...*cobra.Command) []*cobra.Command {
+	for _, c := range commands {
+		c.GroupID = id
+	}
+	return commands
+}
+
+// checkArgs gives every command's wrong arguments the exit code of wrong usage, and
+// a command that only has sub-commands an error for words it does not know.
+func checkArgs(c *cobra.Command) {
+	check := c.Args
+	if check == nil {
+		check = cobra.NoArgs
+	}
+	c.Args = func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return usage(c, unknown(c, args, err))
+		}
+		return nil
+	}
+	for _, sub := range c.Commands() {
+		checkArgs(sub)
+	}
+}
+
+// unknown says a mistyped sub-command with what was meant.
+func unknown(c *cobra.Command, args []string, err error) error {
+	if !c.HasSubCommands() || len(args) == 0 {
+		return err
+	}
+	said := fmt.Sprintf("there is no %q in %s", args[0], c.CommandPath())
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		said += "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return errors.New(said)
+}
+
+func usage(c *cobra.Command, err error) error {
+	return &exitError{code: exitUsage, err: fmt.Errorf("%w; type: %s --help", err, c.CommandPath())}
+}
+
+// group makes a command that only has sub-commands.
+func group(use, short, example string, commands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{
+		Use: use, Short: short, Example: example, Args: cobra.NoArgs, SuggestionsMinimumDistance: 2,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(commands...)
+	return c
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/config"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/bundle"
+)
+
+// loadPolicy loads the signed bundle at start-up. The log remembers what ran last:
+// an older bundle, however well signed, is refused.
+func loadPolicy(ctx context.Context, c *config.Config, log *audit.Log) (*policy.Policy, error) {
+	last, err := lastPolicy(ctx, log)
+	if err != nil {
+		return nil, err
+	}
+	loaded, err := policy.Load(c.Policy.Dir, policyOptions(c, last))
+	if err != nil {
+		return nil, errors.Join(err, refusedPolicy(ctx, c, log, err))
+	}
+	if loaded.Digest() == last.Digest {
+		return loaded, nil
+	}
+	if _, err := log.Record(ctx, loadedPolicy(c, loaded)); err != nil {
+		return nil, fmt.Errorf("write down the policy: %w", err)
+	}
+	return loaded, nil
+}
+
+func policyOptions(c *config.Config, last bundle.Pin) policy.Options {
+	return policy.Options{
+		Root: policy.RootPin(c.Policy.Root), Floor: c.Policy.MinVersion, Running: last, Now: time.Now(), Scopes: scopes(),
+	}
+}
+
+// lastPolicy finds the newest entry that names a policy. Versions only rise, so it is
+// the highest; start-up entries name it, so it is near the end.
+func lastPolicy(ctx context.Context, log *audit.Log) (bundle.Pin, error) {
+	const step = 500
+	for to := log.State().Size; to > 0; to -= step {
+		from := max(0, to-step)
+		entries, err := log.Entries(ctx, from, int(to-from))
+		if err != nil {
+			return bundle.Pin{}, fmt.Errorf("find the last policy in the log: %w", err)
+		}
+		for i := len(entries) - 1; i >= 0; i-- {
+			// A request's or grant's entry names the policy that decided it, which may be older.
+			if p := entries[i].Policy; p != nil && (entries[i].Type == audit.PolicyLoaded || entries[i].Type == audit.GateStarted) {
+				return bundle.Pin{Version: p.Version, Digest: p.Digest}, nil
+			}
+		}
+	}
+	return bundle.Pin{}, nil
+}
+
+// loadedPolicy is the entry that comes before a policy decides anything. It holds what
+// was signed and by whom, so that it can be checked years later.
+func loadedPolicy(c *config.Config, p *policy.Policy) audit.Event {
+	rootVersion, root := p.Root()
+	return audit.Event{
+		Type: audit.PolicyLoaded, Actor: "gate", Policy: audit.PolicyRef{Version: p.Version(), Digest: p.Digest()},
+		Body: map[string]any{
+			"name": p.Name(), "commit": p.Commit(), "expires": p.Expires(), "signers": p.Signers(), "root": root, "root_version": rootVersion,
+			"manifest": string(p.Manifest()), "signatures": p.Signatures(), "config": c.Digest,
+		},
+	}
+}
+
+func refusedPolicy(ctx context.Context, c *config.Config, log *audit.Log, why error) error {
+	_, err := log.Record(ctx, audit.Event{
+		Type: audit.PolicyRefused, Actor: "gate", Body: map[string]any{"why": why.Error(), "config": c.Digest},
+	})
+	return err
+}
+
+// reload reads proxy.hcl again and takes over what can change while the gate runs:
+// the policy and the certificates. It says what has to wait for a restart.
+func (p *program) reload(ctx context.Context) error {
+	fresh, err := config.Load(p.config.Path, protocolNames())
+	if err != nil {
+		return fmt.Errorf("the configuration is not reloaded: %w", err)
+	}
+	later := needRestart(p.config, fresh)
+	for _, c := range p.certs {
+		if err := c.load(); err != nil {
+			return fmt.Errorf("the certificates are not reloaded: %w", err)
+		}
+	}
+	if err := p.reloadPolicy(ctx); err != nil {
+		return err
+	}
+	if _, err := p.log.Record(ctx, audit.Event{
+		Type: audit.GateReloaded, Actor: "gate", Body: map[string]any{"config": fresh.Digest, "need_restart": later},
+	}); err != nil {
+		return fmt.Errorf("write down the reload: %w", err)
+	}
+	p.logger.Info("reloaded", "policy", p.gate.Policy().Version(), "certificates", len(p.certs), "need_restart", later)
+	return nil
+}
+
+// reloadPolicy swaps the policy, or keeps the one that runs.
+func (p *program) reloadPolicy(ctx context.Context) error {
+	running := p.gate.Policy()
+	fresh, err := policy.Load(p.config.Policy.Dir, policyOptions(p.config, bundle.Pin{Version: running.Version(), Digest: running.Digest()}))
+	if err != nil {
+		return errors.Join(fmt.Errorf("policy %d goes on: %w", running.Version(), err), refusedPolicy(ctx, p.config, p.log, err))
+	}
+	if fresh.Digest() == running.Digest() {
+		return nil
+	}
+	// Who may say who somebody is comes first: if that cannot be set up, nothing changes.
+	if err := p.people.follow(fresh); err != nil {
+		return fmt.Errorf("policy %d goes on: %w", running.Version(), err)
+	}
+	return p.gate.Reload(ctx, fresh, loadedPolicy(p.config, fresh))
+}
+
+// needRestart lists the blocks that changed and are only read at start-up.
+func needRestart(now, fresh *config.Config) []string {
+	var blocks []string
+	for name, same := range map[string]bool{
+		"gate":       now.Gate.URL == fresh.Gate.URL && now.Gate.Node == fresh.Gate.Node && now.Gate.Name == fresh.Gate.Name && now.Gate.CA == fresh.Gate.CA,
+		"listen":     sameListeners(now.Listeners, fresh.Listeners),
+		"store":      now.Store.Path == fresh.Store.Path,
+		"audit":      now.Audit.Dir == fresh.Audit.Dir && now.Audit.Origin == fresh.Audit.Origin && now.Audit.Mirror == fresh.Audit.Mirror,
+		"recordings": now.Recordings.Dir == fresh.Recordings.Dir,
+		"policy":     now.Policy.Dir == fresh.Policy.Dir && now.Policy.Root == fresh.Policy.Root && now.Policy.MinVersion == fresh.Policy.MinVersion,
+		"login_ca":   now.LoginCA.Certificate == fresh.LoginCA.Certificate && now.LoginCA.Key == fresh.LoginCA.Key,
+		"seal_key":   now.SealKey == fresh.SealKey,
+		"credential": sameCredentials(now.Credentials, fresh.Credentials),
+		"limits":     sameLimits(*now.Limits, *fresh.Limits),
+	} {
+		if !same {
+			blocks = append(blocks, name)
+		}
+	}
+	return sorted(blocks)
+}

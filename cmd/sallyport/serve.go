@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/config"
+	"github.com/sallyport/sallyport/protocols"
+)
+
+func newServe() *cobra.Command {
+	var path, format string
+	var debug bool
+	c := &cobra.Command{
+		Use: "serve", Short: "Run the gate",
+		Long: `Runs the gate of a proxy.hcl. It parses everything, opens store and log (and
+verifies the log's tail), binds all listeners, and only then serves.
+
+SIGTERM and SIGINT stop it: nothing new is taken, live sessions are told, have
+limits.grace to finish, and are cut. SIGHUP reads policy and certificates again,
+and says what has to wait for a restart.`,
+		Example: "  sallyport serve --config /etc/sallyport/proxy.hcl",
+	}
+	configFlag(c, &path)
+	c.Flags().StringVar(&format, "log", "text", "how to write what happens to stderr: text or json")
+	c.Flags().BoolVar(&debug, "debug", false, "write down every connection")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		logger, err := newLogger(c.ErrOrStderr(), format, debug)
+		if err != nil {
+			return usage(c, err)
+		}
+		loaded, err := config.Load(path, protocolNames())
+		if err != nil {
+			return err
+		}
+		return serve(c.Context(), loaded, logger, nil)
+	}
+	return c
+}
+
+func configFlag(c *cobra.Command, path *string) {
+	c.Flags().StringVar(path, "config", "/etc/sallyport/proxy.hcl", "the configuration")
+}
+
+func newLogger(w io.Writer, format string, debug bool) (*slog.Logger, error) {
+	o := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if debug {
+		o.Level = slog.LevelDebug
+	}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	}
+	return nil, fmt.Errorf("--log is text or json, not %q", format)
+}
+
+// serve runs a gate until ctx ends. ready, where it is set, is called once everything
+// is open and bound.
+func serve(ctx context.Context, c *config.Config, logger *slog.Logger, ready func() error) error {
+	p, err := openProgram(ctx, c, logger)
+	if err != nil {
+		return err
+	}
+	// What came before Notify is not lost: the default action of SIGHUP would end us.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	reloading, stop := context.WithCancel(ctx)
+	reloaded := make(chan struct{})
+	go func() {
+		defer close(reloaded)
+		p.reloads(reloading, hangups)
+	}()
+	defer func() { stop(); <-reloaded }()
+	tellSystemd("READY=1")
+	if ready != nil {
+		err = ready()
+	}
+	if err == nil {
+		err = p.run(ctx)
+	}
+	tellSystemd("STOPPING=1")
+	return errors.Join(err, p.close())
+}
+
+// reloads reloads at every SIGHUP. A reload that fails changes nothing but the log.
+func (p *program) reloads(ctx context.Context, hangups <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+		}
+		if err := p.reload(ctx); err != nil {
+			p.logger.Error("not reloaded", "err", err)
+		}
+	}
+}
+
+// tellSystemd sends one state to the service manager (sd_notify(3)), where there is one.
+func tellSystemd(state string) {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return
+	}
+	if strings.HasPrefix(path, "@") {
+		path = "\x00" + path[1:]
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return
+	}
+	defer conn.Close()               // nothing is left to write
+	_, _ = conn.Write([]byte(state)) // a manager that is gone need not be told
+}
+
+// protocolNames are the words that listen blocks may use beside "web".
+func protocolNames() []string {
+	var names []string
+	for _, p := range protocols.All() {
+		names = append(names, p.Name())
+	}
+	return names
+}
+
+func sorted(words []string) []string {
+	slices.Sort(words)
+	return words
+}
+
+func sameListeners(a, b []config.Listener) bool {
+	return slices.EqualFunc(a, b, func(a, b config.Listener) bool {
+		samePair := a.TLS == nil && b.TLS == nil || a.TLS != nil && b.TLS != nil && a.TLS.Certificate == b.TLS.Certificate && a.TLS.Key == b.TLS.Key
+		return a.Protocol == b.Protocol && a.Address == b.Address && a.Plaintext == b.Plaintext && a.Advertise == b.Advertise && samePair
+	})
+}
+
+func sameCredentials(a, b []config.Credential) bool {
+	return slices.EqualFunc(a, b, func(a, b config.Credential) bool { return a.Name == b.Name && a.From == b.From })
+}
+
+func sameLimits(a, b config.Limits) bool {
+	a.Body, b.Body = nil, nil
+	return a == b
+}
