@@ -360,6 +360,9 @@ func (g *Gate) permit(ctx context.Context, fn func(Tx) error, changes ...Change)
 	if err := g.Ready(); err != nil {
 		return err
 	}
+	if g.seq.isFull() {
+		return full(audit.ErrFull)
+	}
 	counter, err := g.c.Store.Update(ctx, fn)
 	if err != nil {
 		return full(err)
@@ -399,7 +402,7 @@ func isUsers(err error) bool {
 // full says a full disk in words for users; everything else stays as it is.
 func full(err error) error {
 	if errors.Is(err, audit.ErrFull) {
-		return &Failed{Say: "the gate's disk is full, so nothing new can be opened; ask the platform team", Err: err}
+		return &Failed{Say: "the gate's disk is full, so nothing new opens until there is space; ask the platform team", Err: err}
 	}
 	return err
 }

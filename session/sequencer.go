@@ -25,6 +25,7 @@ type sequencer struct {
 	mu      sync.Mutex
 	counter uint64        // all up to here are durable in the log
 	moved   chan struct{} // closed and replaced whenever counter or err changes
+	full    bool          // the log's disk is full; rows wait in the outbox
 	err     error         // final
 }
 
@@ -65,7 +66,7 @@ func (s *sequencer) run() {
 }
 
 // drain logs all that is in the outbox now. A full disk is waited out: the rows
-// stay where they are, and so does whoever waits for a permission.
+// stay where they are, and whoever waits for a permission is told.
 func (s *sequencer) drain() error {
 	ctx := context.Background()
 	for {
@@ -76,9 +77,11 @@ func (s *sequencer) drain() error {
 		if err == nil {
 			_, err = s.log.Append(ctx, rows)
 		}
+		s.setFull(errors.Is(err, audit.ErrFull))
 		if errors.Is(err, audit.ErrFull) {
 			select {
 			case <-s.quit:
+				s.advance(0, err)
 				return err
 			case <-time.After(time.Second):
 				continue
@@ -95,6 +98,22 @@ func (s *sequencer) drain() error {
 			return err
 		}
 	}
+}
+
+func (s *sequencer) setFull(full bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if full && !s.full {
+		close(s.moved)
+		s.moved = make(chan struct{})
+	}
+	s.full = full
+}
+
+func (s *sequencer) isFull() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.full
 }
 
 func (s *sequencer) durable() uint64 {
@@ -122,15 +141,18 @@ func (s *sequencer) notify() {
 	}
 }
 
-// wait returns once the entries up to counter are durable.
+// wait returns once the entries up to counter are durable, or with audit.ErrFull
+// where they have to wait for space on the disk.
 func (s *sequencer) wait(ctx context.Context, counter uint64) error {
 	for {
 		s.mu.Lock()
-		reached, err, moved := s.counter >= counter, s.err, s.moved
+		reached, full, err, moved := s.counter >= counter, s.full, s.err, s.moved
 		s.mu.Unlock()
 		switch {
 		case reached:
 			return nil
+		case full && err == nil:
+			return audit.ErrFull
 		case err != nil:
 			return err
 		}

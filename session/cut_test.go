@@ -1,0 +1,263 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/gatetest"
+	"github.com/sallyport/sallyport/session"
+)
+
+func TestWhateverCutsSaysSo(t *testing.T) {
+	for _, trial := range []struct {
+		name string
+		cut  func(t *testing.T, f *gatetest.Fixture, alice identity.SignIn, s *session.Session) error
+		is   error
+		say  string
+	}{
+		{"revoked", func(t *testing.T, f *gatetest.Fixture, _ identity.SignIn, s *session.Session) error {
+			return f.Revoke(t.Context(), f.SignIn(t, gatetest.Sam), s.Grant().ID, "wrong database")
+		}, session.ErrRevoked, "your access was revoked by sam@example.com: wrong database"},
+		{"revoked by the approver", func(t *testing.T, f *gatetest.Fixture, _ identity.SignIn, s *session.Session) error {
+			return f.Revoke(t.Context(), f.SignIn(t, gatetest.Bob), s.Grant().ID, "")
+		}, session.ErrRevoked, "your access was revoked by bob@example.com"},
+		{"killed", func(t *testing.T, f *gatetest.Fixture, _ identity.SignIn, s *session.Session) error {
+			return f.Kill(t.Context(), f.SignIn(t, gatetest.Sam), s.ID(), "")
+		}, session.ErrKilled, "this session was ended by sam@example.com"},
+		{"released", func(t *testing.T, f *gatetest.Fixture, alice identity.SignIn, s *session.Session) error {
+			return f.Release(t.Context(), alice, s.Grant().ID)
+		}, &session.Ended{Cause: "released"}, "you gave up this access"},
+		{"signed out", func(t *testing.T, f *gatetest.Fixture, alice identity.SignIn, _ *session.Session) error {
+			return f.SignOut(t.Context(), alice.ID, "by yourself")
+		}, session.ErrSignedOut, "you are signed out"},
+		{"disabled", func(t *testing.T, f *gatetest.Fixture, _ identity.SignIn, _ *session.Session) error {
+			return f.Disable(t.Context(), f.SignIn(t, gatetest.Sam), gatetest.Alice.ID(), "left")
+		}, session.ErrSignedOut, "your account was disabled by sam@example.com: left"},
+		{"policy", func(t *testing.T, f *gatetest.Fixture, _ identity.SignIn, _ *session.Session) error {
+			reload(t, f, strings.ReplaceAll(gatetest.Rules, `"reader"`, `"owner"`))
+			return nil
+		}, session.ErrPolicy, "the policy changed"},
+		{"stopping", func(t *testing.T, f *gatetest.Fixture, _ identity.SignIn, _ *session.Session) error {
+			f.Close(t)
+			return nil
+		}, session.ErrStopping, "the gate is stopping"},
+	} {
+		t.Run(trial.name, func(t *testing.T) {
+			f := gatetest.New(t, gatetest.Options{})
+			alice := f.SignIn(t, gatetest.Alice)
+			s := granted(t, f, alice)
+			r := run(s)
+			<-r.up
+			if err := trial.cut(t, f, alice, s); err != nil {
+				t.Fatal(err)
+			}
+			err := <-r.ended
+			if !errors.Is(err, trial.is) {
+				t.Fatalf("ended with %v, want %v", err, trial.is)
+			}
+			wantSays(t, err, trial.say)
+			f.Verify(t)
+		})
+	}
+}
+
+func TestOthersMayNotCut(t *testing.T) {
+	f := gatetest.New(t, gatetest.Options{})
+	s := granted(t, f, f.SignIn(t, gatetest.Alice))
+	r := run(s)
+	<-r.up
+	carol := f.SignIn(t, gatetest.Carol) // a dba, but not the one who said yes
+	if err := f.Revoke(t.Context(), carol, s.Grant().ID, ""); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("revoke: %v", err)
+	}
+	if err := f.Kill(t.Context(), carol, s.ID(), ""); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("kill: %v", err)
+	}
+	select {
+	case err := <-r.ended:
+		t.Fatalf("cut by somebody without the right: %v", err)
+	default:
+	}
+}
+
+func TestPolicyReloadKeepsWhoIsStillAllowed(t *testing.T) {
+	f := gatetest.New(t, gatetest.Options{})
+	s := granted(t, f, f.SignIn(t, gatetest.Alice))
+	r := run(s)
+	<-r.up
+	reload(t, f, gatetest.Rules+"\n# a comment\n")
+	select {
+	case err := <-r.ended:
+		t.Fatalf("cut though still allowed: %v", err)
+	default:
+	}
+	reload(t, f, strings.Replace(gatetest.Rules, "count = 1", "count = 2", 1))
+	err := <-r.ended
+	wantSays(t, err, "now asks for more approvals than this has")
+}
+
+// With the clock faked the end is exact, and the warnings come when they should.
+func TestEndsExactlyAtTheGrantsEnd(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f := gatetest.New(t, gatetest.Options{Dir: dir})
+		s := granted(t, f, f.SignIn(t, gatetest.Alice))
+		r := run(s)
+		up := <-r.up
+		start := time.Now()
+		var told []time.Duration
+		for range 2 {
+			line := <-up.Warnings()
+			told = append(told, s.Ends().Sub(time.Now()))
+			if !strings.Contains(line, "left; extend at https://gate.test/g/"+s.Grant().ID) {
+				t.Errorf("warned %q", line)
+			}
+		}
+		err := <-r.ended
+		if !errors.Is(err, session.ErrExpired) || !time.Now().Equal(s.Ends()) {
+			t.Errorf("ended with %v after %s, want at %s", err, time.Since(start), s.Ends().Sub(start))
+		}
+		wantSays(t, err, "your access to orders ended at "+s.Ends().UTC().Format("15:04:05")+" UTC")
+		if len(told) != 2 || told[0] != 5*time.Minute || told[1] != time.Minute {
+			t.Errorf("warned at %v before the end", told)
+		}
+		synctest.Wait()
+		gr, err := f.Grant(t.Context(), f.SignIn(t, gatetest.Alice), s.Grant().ID)
+		if err != nil || gr.State != session.GrantExpired {
+			t.Errorf("the grant is %s, %v", gr.State, err)
+		}
+		f.Close(t)
+	})
+}
+
+func TestTimesOutWhenNobodyAnswers(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f := gatetest.New(t, gatetest.Options{Dir: dir})
+		alice := f.SignIn(t, gatetest.Alice)
+		c := connect(t, f, ask("reader"))
+		v := c.confirm(alice, "INC-42")
+		start := time.Now()
+		_, err := c.end()
+		if !errors.Is(err, session.ErrTimedOut) {
+			t.Fatalf("ended with %v", err)
+		}
+		wantSays(t, err, "nobody answered by")
+		r, err := f.Request(t.Context(), alice, v.Request)
+		if err != nil || r.State != session.RequestTimedOut || time.Since(start) < r.Decision.RequestTimeout {
+			t.Errorf("%s after %s, %v", r.State, time.Since(start), err)
+		}
+		if n := f.Count(t, audit.RequestDenied); n != 0 {
+			t.Errorf("a time-out left %d refusals behind", n)
+		}
+		f.Close(t)
+	})
+}
+
+func TestAfterACrash(t *testing.T) {
+	dir := t.TempDir()
+	f := gatetest.New(t, gatetest.Options{Dir: dir})
+	alice := f.SignIn(t, gatetest.Alice)
+	s := granted(t, f, alice)
+	r := run(s)
+	<-r.up
+	pending := asked(t, f, alice, "writer")
+	f.Crash(t)
+	<-r.ended
+
+	f = gatetest.New(t, gatetest.Options{Dir: dir})
+	now, err := f.Request(t.Context(), alice, pending.ID)
+	if err != nil || now.State != session.RequestPending || !now.TimesOut.Equal(pending.TimesOut) {
+		t.Errorf("the pending request: %+v, %v", now, err)
+	}
+	gr, err := f.Grant(t.Context(), alice, s.Grant().ID)
+	if err != nil || gr.State != session.GrantActive || !gr.Ends.Equal(s.Ends()) {
+		t.Errorf("the grant: %+v, %v", gr, err)
+	}
+	record, err := f.Session(t.Context(), alice, s.ID())
+	if err != nil || record.Live || record.Cause != "crashed" {
+		t.Errorf("the session: %+v, %v", record, err)
+	}
+	if n := f.Count(t, audit.SessionEnded); n != 1 {
+		t.Errorf("%d ends of one session in the log", n)
+	}
+	f.Close(t)
+	f.Verify(t)
+}
+
+// A database restored from a backup would bring back what was revoked since.
+func TestOlderStoreUnderANewerLogRefusesToStart(t *testing.T) {
+	dir := t.TempDir()
+	f := gatetest.New(t, gatetest.Options{Dir: dir})
+	f.SignIn(t, gatetest.Alice)
+	f.Close(t)
+	old := f.SaveStore(t)
+	f = gatetest.New(t, gatetest.Options{Dir: dir})
+	f.SignIn(t, gatetest.Bob)
+	f.Close(t)
+	old()
+	err := gatetest.StartFails(t, gatetest.Options{Dir: dir})
+	if err == nil || !strings.Contains(err.Error(), "the store is older than the log") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestFullDiskOpensNothingNewAndStillCuts(t *testing.T) {
+	disk := &gatetest.Disk{}
+	f := gatetest.New(t, gatetest.Options{Faults: disk.Faults()})
+	alice, sam := f.SignIn(t, gatetest.Alice), f.SignIn(t, gatetest.Sam)
+	s := granted(t, f, alice)
+	r := run(s)
+	<-r.up
+	proof := certificate(t, f, alice)
+	disk.Full(true)
+	second, err := f.Open(t.Context(), askWith("reader", proof, ""), nil)
+	if err == nil {
+		err = second.Run(t.Context(), func(context.Context, *session.Upstream) error {
+			t.Error("a session began on a full disk")
+			return nil
+		})
+	}
+	wantSays(t, err, "the gate's disk is full")
+	_, err = f.Ask(t.Context(), alice, here, session.NewRequest{Target: "orders", Role: "writer", Reason: "INC-42"})
+	wantSays(t, err, "the gate's disk is full")
+	if err := f.Revoke(t.Context(), sam, s.Grant().ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-r.ended; !errors.Is(err, session.ErrRevoked) && !errors.Is(err, session.ErrRecorder) {
+		t.Fatalf("revoked on a full disk: %v", err)
+	}
+	disk.Full(false)
+	for f.Settle(t.Context()) != nil { // rows wait in the outbox until there is space
+	}
+	if n := f.Count(t, audit.GrantRevoked); n != 1 {
+		t.Fatalf("%d revocations in the log once there is space", n)
+	}
+}
+
+func TestBrokenLogStopsTheGate(t *testing.T) {
+	disk := &gatetest.Disk{}
+	f := gatetest.New(t, gatetest.Options{Faults: disk.Faults()})
+	alice := f.SignIn(t, gatetest.Alice)
+	r := run(granted(t, f, alice))
+	<-r.up
+	disk.Break()
+	if err := f.Gate.SignIn(t.Context(), identity.SignIn{ID: identity.NewID(), User: gatetest.Bob, Created: time.Now(), Expires: time.Now().Add(time.Hour)}); err == nil {
+		t.Fatal("a sign-in was acknowledged that is not on the record")
+	}
+	if err := <-r.ended; !errors.Is(err, session.ErrStopping) && !errors.Is(err, session.ErrRecorder) {
+		t.Fatalf("the session ended with %v", err) // whichever notices first
+	}
+	<-f.Done()
+	if f.Gate.Err() == nil {
+		t.Fatal("the gate does not say why it stopped")
+	}
+	_, err := f.Open(t.Context(), ask("reader"), nil)
+	wantSays(t, err, "it cannot keep its record")
+}
