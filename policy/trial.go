@@ -36,6 +36,8 @@ type expectation struct {
 type Outcome struct {
 	Test     string   `json:"test"`
 	At       string   `json:"at"`
+	Target   string   `json:"target"`
+	Role     string   `json:"role"`
 	Failed   string   `json:"failed,omitempty"` // empty: passed
 	Decision Decision `json:"decision"`
 }
@@ -207,7 +209,7 @@ func readExpect(f *strict.Findings, b *hclsyntax.Block) expectation {
 // run decides the test's ask.
 func (t *trial) run(s *set) Outcome {
 	d := s.decide(t.in)
-	o := Outcome{Test: t.name, At: fmt.Sprintf("%s:%d", t.at.Filename, t.at.Start.Line), Decision: d}
+	o := Outcome{Test: t.name, Target: t.in.Target, Role: t.in.Role, At: fmt.Sprintf("%s:%d", t.at.Filename, t.at.Start.Line), Decision: d}
 	got, missing := string(d.Effect), 0
 	if d.Effect == Allow {
 		yes := slices.DeleteFunc(slices.Clone(t.approvals), func(u identity.User) bool {

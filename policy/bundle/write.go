@@ -241,20 +241,75 @@ func SignRoot(dir string, version int, signer ssh.Signer) (who string, err error
 	return sign(dir, rootPath(version), maxRoot, signer, either)
 }
 
+// Accept keeps a signature over release/<version>/MANIFEST that was made elsewhere, such
+// as by ssh-keygen -Y sign, once it is known to be a good one.
+func Accept(dir string, version int, signature []byte) (who string, err error) {
+	root, _, err := newestRoot(dir)
+	if err != nil {
+		return "", err
+	}
+	text, err := readOne(dir, manifestPath(version), maxManifest)
+	if err != nil {
+		return "", err
+	}
+	who, err = root.signer(text, signature)
+	if err != nil {
+		return "", fmt.Errorf("the signature %w", err)
+	}
+	return who, os.WriteFile(filepath.Join(dir, filepath.FromSlash(manifestPath(version)+"."+who+".sig")), signature, 0o644)
+}
+
+// ReadManifest returns a release's MANIFEST, as it is and read. Nothing says that
+// anybody signed it.
+func ReadManifest(dir string, version int) (Manifest, []byte, error) {
+	text, err := readOne(dir, manifestPath(version), maxManifest)
+	if err != nil {
+		return Manifest{}, nil, err
+	}
+	m, err := ParseManifest(text)
+	if err != nil {
+		return Manifest{}, nil, fmt.Errorf("%s: %w", manifestPath(version), err)
+	}
+	return m, text, nil
+}
+
+func readOne(dir, name string, limit int64) ([]byte, error) {
+	t, done, err := openTree(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	text, err := t.read(name, limit)
+	if err != nil {
+		return nil, fmt.Errorf("%s %w", name, err)
+	}
+	return text, nil
+}
+
+// Differs names the first file that is not as the MANIFEST lists it; empty: none.
+func (m Manifest) Differs(files map[string][]byte) string {
+	for _, f := range m.Files {
+		if text, ok := files[f.Path]; !ok || Digest(text) != "sha256:"+f.Digest {
+			return f.Path
+		}
+	}
+	for name := range files {
+		if !slices.ContainsFunc(m.Files, func(f File) bool { return f.Path == name }) {
+			return name
+		}
+	}
+	return ""
+}
+
 func sign(dir, name string, limit int64, signer ssh.Signer, root Root) (string, error) {
 	key := signer.PublicKey().Marshal()
 	at := slices.IndexFunc(root.Signers, func(s Signer) bool { return bytes.Equal(s.Key.Marshal(), key) })
 	if at < 0 {
 		return "", fmt.Errorf("the trust root does not know this key; it knows those of %s", strings.Join(root.People(), ", "))
 	}
-	t, done, err := openTree(dir)
+	text, err := readOne(dir, name, limit)
 	if err != nil {
 		return "", err
-	}
-	defer done()
-	text, err := t.read(name, limit)
-	if err != nil {
-		return "", fmt.Errorf("%s %w", name, err)
 	}
 	sig, err := sshsig.Sign(bytes.NewReader(text), signer, sshsig.HashSHA512, Namespace)
 	if err != nil {
