@@ -133,8 +133,10 @@ func (c *recordingCheck) one(ctx context.Context, v *verifier, session string, t
 	return nil
 }
 
-// later finds a recording that began after the folders were listed.
+// later finds a recording that began after the folders were listed. Its seal may be
+// in the log and its summary still on the way.
 func (c *recordingCheck) later(session string, folder *string) bool {
+	c.open[session] = true
 	if name, ok := marked(c.dir, session); ok {
 		*folder = name
 		return true
@@ -144,7 +146,6 @@ func (c *recordingCheck) later(session string, folder *string) bool {
 		return false
 	}
 	*folder = found[0]
-	c.open[session] = true // it moved while we looked: its summary may still come
 	return true
 }
 
