@@ -1,0 +1,191 @@
+// Package sshdtest gives tests a real OpenSSH: an sshd on loopback with keys of its
+// own and no PAM, that lets in whom a session CA certified, as the user that runs
+// the tests. Everything it starts is ended by its process id.
+package sshdtest
+
+import (
+	"bufio"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// A Server is a running sshd.
+type Server struct {
+	Address string // host:port
+	HostKey string // its public key as a line: "ssh-ed25519 AAAA..."
+	Account string // the only account that can be logged in to: the tests' own user
+	Dir     string // its folder; authorized_keys in it is read at every login
+
+	cmd  *exec.Cmd
+	done chan struct{}
+
+	mu  sync.Mutex
+	log strings.Builder
+}
+
+const config = `
+ListenAddress %[1]s
+HostKey %[2]s/host
+%[3]s
+AuthorizedKeysFile %[2]s/authorized_keys
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+UseDNS no
+StrictModes no
+PidFile none
+PrintMotd no
+PrintLastLog no
+PermitUserRC no
+Subsystem sftp internal-sftp
+AcceptEnv LANG LC_* GIT_PROTOCOL LD_PRELOAD
+AllowAgentForwarding yes
+AllowTcpForwarding yes
+AllowStreamLocalForwarding yes
+X11Forwarding no
+GatewayPorts clientspecified
+MaxSessions 64
+MaxStartups 200
+LogLevel VERBOSE
+`
+
+// Start runs an sshd until the test ends. It trusts user certificates by the key
+// trusted; nil: none.
+func Start(t testing.TB, trusted ssh.PublicKey) *Server {
+	t.Helper()
+	me, err := user.Current()
+	must(t, err)
+	if os.Geteuid() == 0 {
+		must(t, os.MkdirAll("/run/sshd", 0o755)) // sshd refuses to run as root without
+	}
+	s := &Server{Account: me.Username, Dir: t.TempDir(), done: make(chan struct{})}
+	key := Key(t, filepath.Join(s.Dir, "host"))
+	s.HostKey = Line(key.PublicKey())
+	trust := ""
+	if trusted != nil {
+		write(t, filepath.Join(s.Dir, "trusted"), ssh.MarshalAuthorizedKey(trusted))
+		trust = "TrustedUserCAKeys " + filepath.Join(s.Dir, "trusted")
+	}
+	write(t, filepath.Join(s.Dir, "authorized_keys"), nil)
+	s.Address = free(t)
+	write(t, filepath.Join(s.Dir, "sshd_config"), fmt.Appendf(nil, config, s.Address, s.Dir, trust))
+	s.run(t)
+	return s
+}
+
+func (s *Server) run(t testing.TB) {
+	t.Helper()
+	path, err := exec.LookPath("sshd")
+	if err != nil {
+		path = "/usr/sbin/sshd" // not on everybody's PATH, and sshd wants its whole path
+	}
+	s.cmd = exec.Command(path, "-D", "-e", "-f", filepath.Join(s.Dir, "sshd_config"))
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	stderr, err := s.cmd.StderrPipe()
+	must(t, err)
+	must(t, s.cmd.Start())
+	ready := make(chan struct{})
+	go func() {
+		defer close(s.done)
+		lines := bufio.NewScanner(stderr)
+		var once sync.Once
+		for lines.Scan() {
+			s.mu.Lock()
+			s.log.WriteString(lines.Text() + "\n")
+			s.mu.Unlock()
+			if strings.Contains(lines.Text(), "Server listening on") {
+				once.Do(func() { close(ready) })
+			}
+		}
+	}()
+	t.Cleanup(func() { s.stop(t) })
+	select {
+	case <-ready:
+	case <-s.done:
+		t.Fatalf("sshd does not start:\n%s", s.Log())
+	case <-time.After(20 * time.Second):
+		t.Fatalf("sshd does not start in time:\n%s", s.Log())
+	}
+}
+
+// stop ends the listener; what its connections left running shares its stderr, and
+// is ended by its group.
+func (s *Server) stop(t testing.TB) {
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("stop sshd: %v", err)
+	}
+	select {
+	case <-s.done:
+	case <-time.After(5 * time.Second):
+		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) // gone is fine
+	}
+	_ = s.cmd.Wait() // ended by a signal, which it says
+}
+
+// Log is what sshd has written so far.
+func (s *Server) Log() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log.String()
+}
+
+// Port is the port of Address.
+func (s *Server) Port() string {
+	_, port, _ := net.SplitHostPort(s.Address)
+	return port
+}
+
+// Key makes an Ed25519 key and writes it to path (mode 0600) and path.pub, as
+// ssh-keygen does.
+func Key(t testing.TB, path string) ssh.Signer {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	must(t, err)
+	block, err := ssh.MarshalPrivateKey(key, "test")
+	must(t, err)
+	signer, err := ssh.NewSignerFromKey(key)
+	must(t, err)
+	write(t, path, pem.EncodeToMemory(block))
+	write(t, path+".pub", ssh.MarshalAuthorizedKey(signer.PublicKey()))
+	return signer
+}
+
+// Line is a public key without a line break.
+func Line(key ssh.PublicKey) string { return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) }
+
+// free finds a port that nobody has now.
+func free(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close() //nolint:errcheck // nothing was sent
+	return l.Addr().String()
+}
+
+func write(t testing.TB, path string, data []byte) {
+	t.Helper()
+	must(t, os.WriteFile(path, data, 0o600))
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,303 @@
+package ssh
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// pair is a session channel: the client's and the target's. Until the client has
+// said what it is for (shell, exec, subsystem) no byte goes either way.
+type pair struct {
+	r      *relay
+	n      int64
+	since  time.Time
+	client ssh.Channel
+	target ssh.Channel
+	stream string // its name in the record: "channel 1"
+
+	started chan struct{} // closed by asked, once kind, watch and tty are set
+	kind    string
+	watch   observer // what the bytes are looked at by
+	bytes   atomic.Int64
+
+	// mu makes what the client receives and what is recorded one order. It is held
+	// while a slow client is written to.
+	mu    sync.Mutex
+	tty   *tty // nil: no terminal
+	ended bool // the client is sent nothing more
+
+	// Of the goroutine that reads the target's requests, until over is closed.
+	how  []byte // payload of exit
+	exit string // exit-status or exit-signal
+	word string // the same for the record
+	over chan struct{}
+}
+
+// An observer looks at what goes through a channel, before it goes on, and writes
+// the record. An error ends the channel. up and down are called by one goroutine
+// each; close is called after both.
+type observer interface {
+	up(p []byte) error
+	down(p []byte) error
+	close() error
+}
+
+// session carries one session channel (RFC 4254, section 6).
+func (r *relay) session(channel ssh.NewChannel) {
+	r.mu.Lock()
+	alone := r.alone
+	r.mu.Unlock()
+	if alone {
+		_ = channel.Reject(ssh.Prohibited, prefix+"the client said that no more sessions follow") // it may have gone
+		return
+	}
+	target, fromTarget, err := r.target.OpenChannel("session", nil)
+	if err != nil {
+		_ = channel.Reject(ssh.ConnectionFailed, prefix+"the target opens no session") // as above
+		return
+	}
+	client, fromClient, err := channel.Accept()
+	if err != nil {
+		_ = target.Close() // the client has gone, and its connection with it
+		ssh.DiscardRequests(fromTarget)
+		return
+	}
+	n := r.n.Add(1)
+	p := &pair{
+		r: r, n: n, since: time.Now(), client: client, target: target, stream: fmt.Sprintf("channel %d", n),
+		started: make(chan struct{}), over: make(chan struct{}),
+	}
+	r.mu.Lock()
+	r.pairs[p] = struct{}{}
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		delete(r.pairs, p)
+		r.mu.Unlock()
+	}()
+	p.run(fromClient, fromTarget)
+}
+
+func (p *pair) run(fromClient, fromTarget <-chan *ssh.Request) {
+	gone := make(chan struct{}) // the client closed the channel
+	var all sync.WaitGroup
+	all.Go(func() { p.asked(fromClient); close(gone); _ = p.target.Close() })
+	all.Go(func() { p.answers(fromTarget) })
+	defer all.Wait()
+	select {
+	case <-p.started:
+	case <-gone:
+		return
+	case <-p.over:
+		_ = p.client.Close() // it may have closed it itself, here and below
+		return
+	}
+	all.Go(p.input)
+	var output sync.WaitGroup
+	output.Go(func() { p.output(p.target, p.client, "") })
+	output.Go(func() { p.output(p.target.Stderr(), p.client.Stderr(), " stderr") })
+	output.Wait()
+	p.finish(gone)
+}
+
+// finish passes the end on in its order: all output, end of output, how it ended,
+// close.
+func (p *pair) finish(gone <-chan struct{}) {
+	p.mu.Lock()
+	cut := p.ended
+	if !cut {
+		_ = p.client.CloseWrite() // the client may have gone; so below
+	}
+	p.mu.Unlock()
+	select {
+	case <-p.over:
+	case <-gone:
+	}
+	<-p.closing()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended && p.exit != "" {
+		_, _ = p.client.SendRequest(p.exit, false, p.how)
+	}
+	p.ended = true
+	_ = p.client.Close()
+	if p.tty != nil && p.word != "" {
+		p.r.over(p.r.rec.terminal(p.stream, "x", []byte(p.word)))
+	}
+	p.r.over(errors.Join(p.watch.close(), p.r.rec.done(p.n, p.word, p.bytes.Load(), p.since)))
+}
+
+// closing waits for the target's last request. A target that is told to close and
+// does not is closed with its connection.
+func (p *pair) closing() <-chan struct{} {
+	_ = p.target.Close() // as in finish
+	return p.over
+}
+
+// answers reads what the target says of the channel. How it ended is kept until all
+// output has gone out.
+func (p *pair) answers(requests <-chan *ssh.Request) {
+	defer close(p.over)
+	for request := range requests {
+		switch request.Type {
+		case "exit-status":
+			var code struct{ Status uint32 }
+			if err := ssh.Unmarshal(request.Payload, &code); err == nil {
+				p.exit, p.how, p.word = request.Type, ssh.Marshal(code), fmt.Sprintf("%d", code.Status)
+			}
+		case "exit-signal":
+			var signal struct {
+				Name   string
+				Core   bool
+				Say    string
+				Locale string
+			}
+			if err := ssh.Unmarshal(request.Payload, &signal); err == nil {
+				p.exit, p.how, p.word = request.Type, ssh.Marshal(signal), "signal "+signal.Name
+			}
+		case "eow@openssh.com", "xon-xoff":
+			_, _ = p.client.SendRequest(request.Type, false, request.Payload) // the client may have gone
+		}
+		_ = request.Reply(false, nil) // wanted of keepalive@openssh.com only, for which any answer will do
+	}
+}
+
+// input carries what the client sends to the target.
+func (p *pair) input() {
+	buf := make([]byte, forwardBuffer)
+	for {
+		n, err := p.client.Read(buf)
+		if n > 0 {
+			p.bytes.Add(int64(n))
+			if seen := p.watch.up(buf[:n]); seen != nil {
+				p.broken(seen)
+				return
+			}
+			if _, err := p.target.Write(buf[:n]); err != nil {
+				return // the target's end of it says why
+			}
+		}
+		if err != nil {
+			_ = p.target.CloseWrite() // the target may have gone
+			return
+		}
+	}
+}
+
+// output carries one of the target's two streams to the client.
+func (p *pair) output(from io.Reader, to io.Writer, suffix string) {
+	buf := make([]byte, forwardBuffer)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if stop := p.pass(buf[:n], to, suffix); stop != nil {
+				p.broken(stop)
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// errCut says that the client is sent nothing more.
+var errCut = errors.New("the session was cut")
+
+// pass writes a piece of output down and sends it on, in one order for both streams.
+func (p *pair) pass(data []byte, to io.Writer, suffix string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		return errCut
+	}
+	p.bytes.Add(int64(len(data)))
+	var err error
+	if suffix == "" {
+		err = p.watch.down(data)
+	} else {
+		err = p.r.rec.terminal(p.stream+suffix, "o", data)
+	}
+	if err != nil {
+		return err
+	}
+	if p.tty != nil {
+		p.tty.see(data)
+	}
+	_, err = to.Write(data)
+	return err
+}
+
+// broken ends a channel that cannot go on: the client has gone from it, or what it
+// sends cannot be recorded.
+func (p *pair) broken(err error) {
+	if errors.Is(err, errBadStream) {
+		p.r.over(p.r.rec.note("%s: %v", p.stream, err))
+		p.r.busy.Go(func() { p.cut(err.Error()) })
+	}
+	if p.r.rec.to.Err() != nil {
+		p.r.fail(err)
+	}
+	_ = p.target.Close() // it may have gone
+}
+
+// warn tells a terminal's user something, when the terminal can take it.
+func (p *pair) warn(line string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended || p.tty == nil {
+		return
+	}
+	text := p.tty.words(prefix + line)
+	if text == "" {
+		return
+	}
+	if err := p.r.rec.terminal(p.stream, "o", []byte(text)); err != nil {
+		p.r.fail(err)
+		return
+	}
+	_, _ = p.client.Write([]byte(text)) // the client may have gone
+}
+
+// cut ends the client's side with our sentence and exit-status 255. Where the client
+// does not take what it was sent before, the words cannot reach it, and it is closed
+// without them.
+func (p *pair) cut(say string) {
+	said := make(chan struct{})
+	p.r.busy.Go(func() {
+		defer close(said)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.ended {
+			return
+		}
+		p.ended = true
+		text := prefix + say + "\r\n"
+		if p.tty != nil {
+			text = p.tty.leave() + "\r\n" + text
+		}
+		p.r.over(p.r.rec.terminal(p.stream+" stderr", "o", []byte(text)))
+		_, _ = p.client.Stderr().Write([]byte(text)) // the client may have gone; so below
+	})
+	timer := time.NewTimer(lastWords * 2 / 3)
+	defer timer.Stop()
+	select {
+	case <-said:
+	case <-timer.C:
+	}
+	_, _ = p.client.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{255}))
+	_ = p.client.Close()
+}
+
+// hangUp has the target's process go. A signal, because sshd leaves commands without
+// a terminal running when their connection ends.
+func (p *pair) hangUp() {
+	_, _ = p.target.SendRequest("signal", false, ssh.Marshal(struct{ Name string }{"HUP"})) // the target may have gone
+	_ = p.target.Close()
+}

@@ -1,0 +1,261 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/proxy"
+	"github.com/sallyport/sallyport/session"
+)
+
+// maxTries bounds failed tries to sign in on one connection. An agent with many keys
+// has as many offers beside them.
+const maxTries = 10
+
+// version is what the gate calls itself to both sides (RFC 4253, section 4.2).
+const version = "SSH-2.0-Sallyport"
+
+// hello shakes hands and has the client sign in. The gate is asked inside, so a
+// client is held before it is told that it is in, and cannot open anything meanwhile.
+// Without an error either c.sess is set, or the client named no target (jump).
+func (c *conn) hello(ctx context.Context, cancel context.CancelCauseFunc) (link, error) {
+	c.ctx = ctx
+	defer func() { c.ctx, c.pre = nil, nil }()
+	config, err := c.server()
+	if err != nil {
+		return link{}, err
+	}
+	if c.outer != nil {
+		_ = c.net.SetDeadline(time.Now().Add(proxy.DefaultHandshake)) // of ours, and never fails
+	}
+	stop := context.AfterFunc(ctx, func() { c.farewell(context.Cause(ctx)) })
+	defer stop()
+	var in atomic.Bool
+	defer in.Store(true) // from then on the relay sees by itself that the client has gone, and loses nothing it sent
+	gone := func() {
+		if !in.Load() {
+			cancel(errHungUp)
+		}
+	}
+	conn, channels, requests, err := ssh.NewServerConn(&watched{Conn: c.net, gone: gone}, config)
+	switch {
+	case c.why != nil:
+		return link{}, c.why
+	case err != nil:
+		return link{}, fmt.Errorf("sign in: %w", err)
+	}
+	return link{conn, channels, requests}, nil
+}
+
+// farewell ends a connection that is still shaking hands, when the gate stops or the
+// client went. What Open answers by then is said by notice before.
+func (c *conn) farewell(cause error) {
+	if errors.Is(cause, errHungUp) {
+		_ = c.net.Close() // already gone
+		return
+	}
+	// Open ends by the same context and says why; this is for who was not asked yet.
+	time.AfterFunc(lastWords, func() { _ = c.net.Close() })
+}
+
+func (c *conn) server() (*ssh.ServerConfig, error) {
+	config := &ssh.ServerConfig{
+		Config: c.h.algorithms, PublicKeyAuthAlgorithms: signatures(), MaxAuthTries: maxTries, ServerVersion: version,
+		PreAuthConnCallback: func(pre ssh.ServerPreAuthConn) { c.pre = pre },
+		NoClientAuth:        true, NoClientAuthCallback: c.none,
+		PublicKeyCallback: c.offered, VerifiedPublicKeyCallback: c.verified,
+		KeyboardInteractiveCallback: c.interactive,
+	}
+	names := c.h.names
+	if c.host != "" {
+		names = []string{c.host}
+	}
+	signers, err := c.h.keys.hostKeys(names, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range signers {
+		config.AddHostKey(key)
+	}
+	return config, nil
+}
+
+// errElse sends a client on to the next way to sign in.
+var errElse = errors.New("this way to sign in proves nothing here")
+
+// none is what clients try first.
+func (c *conn) none(meta ssh.ConnMetadata) (*ssh.Permissions, error) {
+	n, err := c.names(meta)
+	switch {
+	case err != nil:
+		return nil, c.no(err)
+	case n.token:
+		// Offered alone, because OpenSSH would try others first and then ask for a
+		// password as if it were an account's.
+		return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{PasswordCallback: c.password}}
+	case c.outer != nil && c.outer.proof.SSH != nil:
+		return nil, c.ask(meta, n, c.outer.proof)
+	}
+	return nil, errElse
+}
+
+// offered says whether it is worth signing with a key. A certificate of the login CA
+// is; whether the client holds its key is shown by the signature, and verified is
+// called with it.
+func (c *conn) offered(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+	n, err := c.names(meta)
+	if err != nil {
+		return nil, c.no(err)
+	}
+	if n.token {
+		return nil, errElse
+	}
+	cert, ok := key.(*ssh.Certificate)
+	if !ok {
+		return nil, c.hint(errElse, "this key signs nobody in. Without a browser (BatchMode, ansible) a certificate is needed; run: sallyport login")
+	}
+	if _, err := c.gate.Known(c.ctx, identity.Proof{Kind: identity.ByCertificate, SSH: cert}); err != nil {
+		return nil, c.hint(err, c.gate.Message(err))
+	}
+	return &ssh.Permissions{}, nil
+}
+
+// verified is called with a key whose signature over this very connection is good:
+// only here somebody is proved.
+func (c *conn) verified(meta ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions, _ string) (*ssh.Permissions, error) {
+	n, err := c.names(meta)
+	if err != nil {
+		return nil, c.no(err)
+	}
+	cert, ok := key.(*ssh.Certificate)
+	if !ok {
+		return nil, errElse
+	}
+	proof := identity.Proof{Kind: identity.ByCertificate, SSH: cert}
+	if n.target == "" {
+		c.proof = proof
+		return nil, nil //nolint:nilnil // no permissions: the grant has them
+	}
+	return nil, c.ask(meta, n, proof)
+}
+
+// interactive is the browser proof. Nothing is asked: what there is to say comes by
+// banners, which clients show at once.
+func (c *conn) interactive(meta ssh.ConnMetadata, challenge ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+	n, err := c.names(meta)
+	if err != nil {
+		return nil, c.no(err)
+	}
+	if n.token {
+		// For programs that ask for no other way before they send a password here.
+		answers, err := challenge("", "", []string{"grant token: "}, []bool{false})
+		if err != nil {
+			return nil, err
+		}
+		return c.password(meta, []byte(answers[0]))
+	}
+	if n.target == "" {
+		// Nobody is proved: what an inner connection opens it has to prove itself.
+		return nil, nil //nolint:nilnil // no permissions: the grant has them
+	}
+	return nil, c.ask(meta, n, identity.Proof{Kind: identity.ByBrowser})
+}
+
+// password takes a grant token.
+func (c *conn) password(meta ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
+	n, err := c.names(meta)
+	switch {
+	case err != nil:
+		return nil, c.no(err)
+	case !n.token:
+		return nil, errElse
+	}
+	return nil, c.ask(meta, n, identity.Proof{Kind: identity.ByToken, Token: identity.Token(password)})
+}
+
+// ask asks the gate, once; it may hold. What the client reads comes by notice.
+func (c *conn) ask(meta ssh.ConnMetadata, n name, proof identity.Proof) error {
+	if c.why != nil {
+		return c.why
+	}
+	c.unhurried()
+	sess, err := c.gate.Open(c.ctx, session.Ask{
+		Target: n.target, Role: n.role, NoWait: n.nowait, Proof: proof,
+		Client: session.Client{Protocol: Name, Address: proxy.AddrPort(c.net), Program: program(meta.ClientVersion())},
+	}, c.notice)
+	if err != nil {
+		return c.no(err)
+	}
+	c.sess = sess
+	return nil
+}
+
+// notice shows the client one line while it is held.
+func (c *conn) notice(line string) error {
+	if err := c.pre.SendAuthBanner(prefix + line + "\r\n"); err != nil {
+		return fmt.Errorf("send banner: %w", err)
+	}
+	return nil
+}
+
+// A name is what a client says by its user name: ROLE[+token][+nowait]@TARGET. Who
+// the user is it never says.
+type name struct {
+	role, target  string
+	token, nowait bool
+}
+
+// names reads the user name. An inner connection's target is the host that the
+// outer one was asked for. Without a target nothing can be opened but `ssh -J`.
+func (c *conn) names(meta ssh.ConnMetadata) (name, error) {
+	user := meta.User()
+	n := name{role: user, target: c.host}
+	if at := strings.LastIndexByte(user, '@'); at >= 0 {
+		n.role, n.target = user[:at], user[at+1:]
+		if c.host != "" && n.target != c.host {
+			return n, &session.Invalid{Field: "target", Hint: fmt.Sprintf("the user name names another target than %s; type: ssh -J GATE ROLE@%s", c.host, c.host)}
+		}
+	} else if c.host == "" {
+		return name{}, nil
+	}
+	parts := strings.Split(n.role, "+")
+	n.role = parts[0]
+	for _, flag := range parts[1:] {
+		switch flag {
+		case "token":
+			n.token = true
+		case "nowait":
+			n.nowait = true
+		default:
+			return n, &session.Invalid{Field: "role", Hint: "behind a role there may be +token or +nowait; type: ssh ROLE+token@TARGET@GATE"}
+		}
+	}
+	if c.name == (name{}) {
+		c.name = n
+	}
+	// RFC 4252, section 5, lets the name change between tries; what was said of one
+	// must not serve another.
+	if c.name != n {
+		return n, &session.Invalid{Field: "user", Hint: "the user name changed during the sign-in; connect again"}
+	}
+	return n, nil
+}
+
+// program is what a client calls itself, for people to read.
+func program(version []byte) string {
+	text := strings.TrimPrefix(string(version), "SSH-2.0-")
+	text = strings.Map(func(r rune) rune {
+		if r < 0x20 || r > 0x7e {
+			return -1
+		}
+		return r
+	}, text)
+	return text[:min(len(text), 60)]
+}

@@ -1,0 +1,269 @@
+package ssh
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// Kinds of channels that forward (RFC 4254, section 7; OpenSSH PROTOCOL, 2.4).
+const (
+	channelDirect         = "direct-tcpip"
+	channelDirectLocal    = "direct-streamlocal@openssh.com"
+	channelForwarded      = "forwarded-tcpip"
+	channelForwardedLocal = "forwarded-streamlocal@openssh.com"
+	channelAgentBack      = "auth-agent@openssh.com"
+	channelX11Back        = "x11"
+)
+
+// direct is the payload of direct-tcpip and forwarded-tcpip.
+type direct struct {
+	Host       string
+	Port       uint32
+	OriginHost string
+	OriginPort uint32
+}
+
+// directLocal is the payload of direct-streamlocal@openssh.com.
+type directLocal struct {
+	Path     string
+	Reserved string
+	Port     uint32
+}
+
+// forwardedLocal is the payload of forwarded-streamlocal@openssh.com.
+type forwardedLocal struct {
+	Path     string
+	Reserved string
+}
+
+// listening is the payload of tcpip-forward and its cancel.
+type listening struct {
+	Host string
+	Port uint32
+}
+
+// listeningLocal is the payload of streamlocal-forward@openssh.com and its cancel.
+type listeningLocal struct{ Path string }
+
+func (r *relay) direct(channel ssh.NewChannel) {
+	var to direct
+	if err := ssh.Unmarshal(channel.ExtraData(), &to); err != nil || to.Port == 0 || to.Port > 65535 {
+		_ = channel.Reject(ssh.ConnectionFailed, prefix+"this asks for no connection") // a client that has gone needs no answer
+		return
+	}
+	// Marshalled anew: what goes on is what was checked.
+	r.forward(channel, place(to.Host, to.Port), ssh.Marshal(to))
+}
+
+func (r *relay) directLocal(channel ssh.NewChannel) {
+	var to directLocal
+	if err := ssh.Unmarshal(channel.ExtraData(), &to); err != nil || to.Path == "" {
+		_ = channel.Reject(ssh.ConnectionFailed, prefix+"this asks for no connection") // as above
+		return
+	}
+	r.forward(channel, to.Path, ssh.Marshal(to))
+}
+
+func (r *relay) forward(channel ssh.NewChannel, to string, payload []byte) {
+	if !r.rules.forwards(to) {
+		r.refuse(channel, "the grant allows no forward to "+to)
+		return
+	}
+	r.join(channel, r.target, "forward", to, payload)
+}
+
+// refuse rejects a channel, and writes it down.
+func (r *relay) refuse(channel ssh.NewChannel, say string) {
+	if err := r.rec.note("refused: %s", say); err != nil {
+		r.fail(err)
+	}
+	_ = channel.Reject(ssh.Prohibited, prefix+say) // as above
+}
+
+// back opens towards the client what the target begins: only what this client has
+// asked for, and the scope still has.
+func (r *relay) back(channel ssh.NewChannel) {
+	what := ""
+	r.mu.Lock()
+	switch channel.ChannelType() {
+	case channelForwarded:
+		var from direct
+		if err := ssh.Unmarshal(channel.ExtraData(), &from); err == nil && r.remote[place(from.Host, from.Port)] {
+			what = place(from.Host, from.Port) + " from " + place(from.OriginHost, from.OriginPort)
+		}
+	case channelForwardedLocal:
+		var from forwardedLocal
+		if err := ssh.Unmarshal(channel.ExtraData(), &from); err == nil && r.remote[from.Path] {
+			what = from.Path
+		}
+	case channelAgentBack:
+		if r.agent {
+			what = "the client's agent"
+		}
+	case channelX11Back:
+		if r.x11 {
+			what = "the client's display"
+		}
+	}
+	r.mu.Unlock()
+	if what == "" {
+		r.refuse(channel, "the target opens a "+channel.ChannelType()+" channel that nobody asked for")
+		return
+	}
+	r.join(channel, r.client, "back", what, channel.ExtraData())
+}
+
+// join opens the same channel on the other side, and carries it until both ends of
+// both sides are over. What is said is written down before the other side hears of it.
+func (r *relay) join(channel ssh.NewChannel, other link, kind, what string, payload []byte) {
+	n, since := r.n.Add(1), time.Now()
+	if err := r.rec.begun(n, kind, what); err != nil {
+		r.fail(err)
+		_ = channel.Reject(ssh.ConnectionFailed, prefix+"not recorded") // as above
+		return
+	}
+	far, farRequests, err := other.OpenChannel(channel.ChannelType(), payload)
+	if err != nil {
+		r.over(r.rec.done(n, "failed", 0, since))
+		reason, say := ssh.ConnectionFailed, "the other side did not answer"
+		var rejected *ssh.OpenChannelError
+		if errors.As(err, &rejected) {
+			reason, say = rejected.Reason, rejected.Message
+		}
+		_ = channel.Reject(reason, say) // as above
+		return
+	}
+	near, nearRequests, err := channel.Accept()
+	if err != nil {
+		_ = far.Close() // the near side has gone, and its connection with it
+		ssh.DiscardRequests(farRequests)
+		return
+	}
+	var bytes atomic.Int64
+	var sides sync.WaitGroup
+	// A side that closes its channel ends its requests; the other is closed then.
+	sides.Go(func() { ssh.DiscardRequests(nearRequests); _ = far.Close() })
+	sides.Go(func() { ssh.DiscardRequests(farRequests); _ = near.Close() })
+	var ways sync.WaitGroup
+	ways.Go(func() { bytes.Add(carryOn(far, near)) })
+	ways.Go(func() { bytes.Add(carryOn(near, far)) })
+	ways.Wait()
+	_, _ = near.Close(), far.Close() // closed already, or gone
+	sides.Wait()
+	r.over(r.rec.done(n, "closed", bytes.Load(), since))
+}
+
+// over ends the session where its record cannot be kept.
+func (r *relay) over(err error) {
+	if err != nil {
+		r.fail(err)
+	}
+}
+
+// carryOn copies one way and passes its end on. An error means that a side has gone,
+// which the other way meets too.
+func carryOn(to, from ssh.Channel) int64 {
+	buf := make([]byte, forwardBuffer)
+	n, err := io.CopyBuffer(onlyWriter{to}, onlyReader{from}, buf)
+	if err != nil {
+		_ = from.Close() // what cannot be delivered is not taken any more
+		return n
+	}
+	_ = to.CloseWrite() // as above
+	return n
+}
+
+// forwardBuffer is the largest packet that x/crypto/ssh takes in.
+const forwardBuffer = 32 << 10
+
+type onlyWriter struct{ io.Writer }
+
+type onlyReader struct{ io.Reader }
+
+// listen asks the target to listen for the client (-R).
+func (r *relay) listen(kind string, payload []byte) (bool, []byte) {
+	var at listening
+	if err := ssh.Unmarshal(payload, &at); err != nil || at.Port > 65535 {
+		return false, nil
+	}
+	if !r.mayListen(place(at.Host, at.Port)) {
+		return false, nil
+	}
+	// Known before the target listens, which may pass a connection on at once.
+	r.listens(place(at.Host, at.Port), true)
+	ok, reply, err := r.target.SendRequest(kind, true, ssh.Marshal(at))
+	if err != nil || !ok {
+		r.listens(place(at.Host, at.Port), false)
+		return false, nil
+	}
+	var given struct{ Port uint32 }
+	if at.Port == 0 && ssh.Unmarshal(reply, &given) == nil {
+		r.listens(place(at.Host, given.Port), true)
+	}
+	return true, reply
+}
+
+func (r *relay) listenLocal(kind string, payload []byte) bool {
+	var at listeningLocal
+	if err := ssh.Unmarshal(payload, &at); err != nil || !r.mayListen(at.Path) {
+		return false
+	}
+	r.listens(at.Path, true)
+	ok, _, err := r.target.SendRequest(kind, true, ssh.Marshal(at))
+	if err != nil || !ok {
+		r.listens(at.Path, false)
+		return false
+	}
+	return true
+}
+
+// mayListen checks, and writes down, that the target shall listen at a place. A port
+// that the target is to choose is allowed where no places are listed.
+func (r *relay) mayListen(at string) bool {
+	if !r.rules.forwards(at) {
+		r.over(r.rec.note("refused: the grant allows no listening at %s", at))
+		return false
+	}
+	if err := r.rec.begun(r.n.Add(1), "listen", at); err != nil {
+		r.fail(err)
+		return false
+	}
+	return true
+}
+
+func (r *relay) listens(at string, on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if on {
+		r.remote[at] = true
+		return
+	}
+	delete(r.remote, at)
+}
+
+// unlisten cancels what this very client has asked for, and nobody else's.
+func (r *relay) unlisten(kind string, payload []byte) bool {
+	var tcp listening
+	var local listeningLocal
+	at, again := "", []byte(nil)
+	switch {
+	case kind == "cancel-tcpip-forward" && ssh.Unmarshal(payload, &tcp) == nil:
+		at, again = place(tcp.Host, tcp.Port), ssh.Marshal(tcp)
+	case kind == "cancel-streamlocal-forward@openssh.com" && ssh.Unmarshal(payload, &local) == nil:
+		at, again = local.Path, ssh.Marshal(local)
+	}
+	r.mu.Lock()
+	mine := r.remote[at]
+	delete(r.remote, at)
+	r.mu.Unlock()
+	if !mine {
+		return false
+	}
+	ok, _, err := r.target.SendRequest(kind, true, again)
+	return ok && err == nil
+}

@@ -1,0 +1,219 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport/sallyport/session"
+)
+
+// maxChannels bounds the channels of one connection, both ways together.
+const maxChannels = 64
+
+// relay carries what one session opens, both ways: x/crypto/ssh speaks each side's
+// transport, so keys are exchanged anew on each side by itself, and the windows of
+// the two sides hold each other back.
+type relay struct {
+	c              *conn
+	client, target link
+	rules          rules
+	options        TargetOptions
+	rec            *record
+	fail           context.CancelCauseFunc // ends the session
+	busy           sync.WaitGroup          // every goroutine of the relay
+	slots          chan struct{}           // taken by open channels
+	n              atomic.Int64            // numbers channels
+
+	mu     sync.Mutex
+	pairs  map[*pair]struct{} // session channels, to be told of the end
+	remote map[string]bool    // places where the target listens for this client
+	agent  bool               // the client's agent was asked for, and the scope has it
+	x11    bool
+	alone  bool // no-more-sessions@openssh.com
+}
+
+// errTargetGone says that the target ended the connection.
+var errTargetGone = &session.Failed{Say: "the target closed the connection", Err: errors.New("the target closed the SSH connection")}
+
+// relay runs until one side has gone or ctx ends, says why, and returns it.
+func (c *conn) relay(ctx context.Context, client, target link, up *session.Upstream) error {
+	defer target.Close() //nolint:errcheck // closed twice on the usual way
+	t, err := up.Target()
+	if err != nil {
+		return err
+	}
+	options, err := optionsOf(t)
+	if err != nil {
+		return &session.Failed{Say: "the target " + t.Name + " is not set up for SSH in the policy; ask its authors", Err: err}
+	}
+	c.relayed = true
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	r := &relay{
+		c: c, client: client, target: target, rules: rules{up.Scope()}, options: options, rec: &record{to: up.Recorder()}, fail: fail,
+		slots: make(chan struct{}, maxChannels), pairs: map[*pair]struct{}{}, remote: map[string]bool{},
+	}
+	r.busy.Go(func() { r.fromClient(); fail(errHungUp) })
+	r.busy.Go(func() { r.fromTarget(); fail(errTargetGone) })
+	r.busy.Go(r.clientRequests)
+	r.busy.Go(r.targetRequests)
+	r.busy.Go(func() { r.warnings(ctx, up) })
+	<-ctx.Done()
+	cause := context.Cause(ctx)
+	if errors.Is(cause, errHungUp) {
+		cause = nil
+	}
+	r.end(cause)
+	r.busy.Wait()
+	return cause
+}
+
+// end says the last words on every session channel, has the target's processes hang
+// up, and closes both sides. It takes no longer than lastWords, whatever they do.
+func (r *relay) end(cause error) {
+	if cause != nil {
+		say := r.c.gate.Message(cause)
+		_ = r.rec.note("%s", say) // a recorder that fails here ends the session by itself
+		timer := time.NewTimer(lastWords)
+		defer timer.Stop()
+		told := make(chan struct{})
+		var telling sync.WaitGroup
+		for _, p := range r.all() {
+			r.busy.Go(p.hangUp)
+			telling.Add(1)
+			r.busy.Go(func() { defer telling.Done(); p.cut(say) })
+		}
+		r.busy.Go(func() { telling.Wait(); close(told) })
+		select {
+		case <-told:
+		case <-timer.C:
+		}
+		r.lingers(timer.C)
+	}
+	_ = r.target.Close() // either may have gone
+	_ = r.client.Close()
+}
+
+// lingers waits for the client to hang up by itself: closing under bytes that it is
+// still sending would reset the connection, and our words with it.
+func (r *relay) lingers(until <-chan time.Time) {
+	gone := make(chan struct{})
+	r.busy.Go(func() { _ = r.client.Wait(); close(gone) }) // why it ended says nothing new
+	select {
+	case <-gone:
+	case <-until:
+	}
+}
+
+func (r *relay) all() []*pair {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]*pair, 0, len(r.pairs))
+	for p := range r.pairs {
+		list = append(list, p)
+	}
+	return list
+}
+
+// warnings shows what the gate has to say meanwhile, on terminals only: a program's
+// stderr is read by programs.
+func (r *relay) warnings(ctx context.Context, up *session.Upstream) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case line := <-up.Warnings():
+			if err := r.rec.note("%s", line); err != nil {
+				r.fail(err)
+				return
+			}
+			for _, p := range r.all() {
+				r.busy.Go(func() { p.warn(line) })
+			}
+		}
+	}
+}
+
+// fromClient opens what the client asks for, each in its own goroutine. It returns
+// when the client has gone.
+func (r *relay) fromClient() {
+	for channel := range r.client.channels {
+		if !r.take() {
+			_ = channel.Reject(ssh.ResourceShortage, prefix+"too many channels on one connection") // a side that has gone needs no answer
+			continue
+		}
+		r.busy.Go(func() {
+			defer r.give()
+			switch channel.ChannelType() {
+			case "session":
+				r.session(channel)
+			case channelDirect:
+				r.direct(channel)
+			case channelDirectLocal:
+				r.directLocal(channel)
+			default:
+				_ = channel.Reject(ssh.UnknownChannelType, prefix+"this kind of channel does not pass the gate") // as above
+			}
+		})
+	}
+}
+
+// fromTarget opens towards the client what it has asked the target for, and nothing
+// else. It returns when the target has gone.
+func (r *relay) fromTarget() {
+	for channel := range r.target.channels {
+		if !r.take() {
+			_ = channel.Reject(ssh.ResourceShortage, "too many channels") // as above
+			continue
+		}
+		r.busy.Go(func() {
+			defer r.give()
+			r.back(channel)
+		})
+	}
+}
+
+func (r *relay) take() bool {
+	select {
+	case r.slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (r *relay) give() { <-r.slots }
+
+// clientRequests answers global requests (RFC 4254, section 4) in their order.
+func (r *relay) clientRequests() {
+	for request := range r.client.requests {
+		ok, payload := false, []byte(nil)
+		switch request.Type {
+		case "tcpip-forward":
+			ok, payload = r.listen(request.Type, request.Payload)
+		case "streamlocal-forward@openssh.com":
+			ok = r.listenLocal(request.Type, request.Payload)
+		case "cancel-tcpip-forward", "cancel-streamlocal-forward@openssh.com":
+			ok = r.unlisten(request.Type, request.Payload)
+		case "no-more-sessions@openssh.com":
+			r.mu.Lock()
+			r.alone, ok = true, true
+			r.mu.Unlock()
+		}
+		// keepalive@openssh.com is answered like all others: any answer will do.
+		_ = request.Reply(ok, payload) // a client that has gone needs no answer
+	}
+}
+
+// targetRequests answers the target: hostkeys-00@openssh.com would have the client
+// learn the target's keys for the gate's name, so nothing goes on.
+func (r *relay) targetRequests() {
+	for request := range r.target.requests {
+		_ = request.Reply(false, nil) // a target that has gone needs no answer
+	}
+}

@@ -1,0 +1,52 @@
+package ssh
+
+import (
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// The words of policy.Scope.Channels.
+const (
+	channelShell   = "shell"
+	channelExec    = "exec"
+	channelSFTP    = "sftp"
+	channelForward = "forward"
+	channelAgent   = "agent"
+	channelX11     = "x11"
+)
+
+// rules say what a grant's scope lets a session open. Every sub-channel asks on its own.
+type rules struct{ scope policy.Scope }
+
+// allows reports a kind of channel. Agent and X11 lead from the target back into the
+// user's machine, so they are open only where the scope names them.
+func (r rules) allows(channel string) bool {
+	if channel == channelAgent || channel == channelX11 {
+		return slices.Contains(r.scope.Channels, channel)
+	}
+	return r.scope.Admits(policy.Scope{Channels: []string{channel}})
+}
+
+// forwards reports whether forwards may lead to (or, with -R, listen at) a place:
+// "host:port", or the path of a socket. Names are compared as they are written; the
+// target resolves them.
+func (r rules) forwards(place string) bool {
+	if !r.allows(channelForward) {
+		return false
+	}
+	return r.scope.Admits(policy.Scope{Forward: []string{place}})
+}
+
+func place(host string, port uint32) string {
+	return net.JoinHostPort(strings.ToLower(host), strconv.FormatUint(uint64(port), 10))
+}
+
+// passes reports environment variables that a client may set at the target: the
+// language, and what git speaks. LD_PRELOAD and the like are code.
+func passes(name string) bool {
+	return name == "LANG" || name == "LANGUAGE" || name == "COLORTERM" || name == "GIT_PROTOCOL" || name == "TZ" || strings.HasPrefix(name, "LC_")
+}
