@@ -261,3 +261,32 @@ func TestBrokenLogStopsTheGate(t *testing.T) {
 	_, err := f.Open(t.Context(), ask("reader"), nil)
 	wantSays(t, err, "it cannot keep its record")
 }
+
+func TestCutBetweenOpenAndRun(t *testing.T) {
+	f := gatetest.New(t, gatetest.Options{})
+	s := granted(t, f, f.SignIn(t, gatetest.Alice))
+	if err := f.Revoke(t.Context(), f.SignIn(t, gatetest.Sam), s.Grant().ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	err := s.Run(t.Context(), func(context.Context, *session.Upstream) error {
+		t.Error("the target could be reached under a revoked grant")
+		return nil
+	})
+	wantSays(t, err, "your access")
+}
+
+func TestRecorderFailureEndsTheSession(t *testing.T) {
+	disk := &gatetest.Disk{}
+	f := gatetest.New(t, gatetest.Options{Faults: disk.Faults()})
+	s := granted(t, f, f.SignIn(t, gatetest.Alice))
+	r := run(s)
+	up := <-r.up
+	disk.Full(true)
+	if err := up.Recorder().Write(audit.Query{N: 1, SQL: "select 1"}); err == nil {
+		t.Fatal("a statement was recorded on a full disk")
+	}
+	if err := <-r.ended; !errors.Is(err, session.ErrRecorder) {
+		t.Fatalf("ended with %v", err)
+	}
+	disk.Full(false)
+}

@@ -291,3 +291,9 @@ func TestUsersNeedTheRight(t *testing.T) {
 	}
 	f.SignIn(t, gatetest.Alice)
 }
+
+func TestWithdrawIsTheRequestersOwn(t *testing.T) {
+	f := gatetest.New(t, gatetest.Options{})
+	r := asked(t, f, f.SignIn(t, gatetest.Alice), "reader")
+	wantSays(t, f.Withdraw(t.Context(), f.SignIn(t, gatetest.Bob), r.ID), "no such thing here")
+}

@@ -305,6 +305,25 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+// Two grants may run for one target and role, of two sign-ins; a token opens its own.
+func TestTokenServesOnlyItsOwnGrant(t *testing.T) {
+	f := gatetest.New(t, gatetest.Options{})
+	alice := f.SignIn(t, gatetest.Alice)
+	reader := granted(t, f, alice).Grant()
+	r, err := f.Ask(t.Context(), alice, here, session.NewRequest{Target: "orders", Role: "owner", Reason: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := f.GrantToken(t.Context(), alice, r.Grant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Open(t.Context(), askWith("reader", identity.Proof{Kind: identity.ByToken, Token: token}, ""), nil)
+	if !errors.Is(err, session.ErrBadToken) {
+		t.Fatalf("the token of grant %s opened grant %s: %v", r.Grant, reader.ID, err)
+	}
+}
+
 func TestUnboundedInputRefused(t *testing.T) {
 	f := gatetest.New(t, gatetest.Options{})
 	alice := f.SignIn(t, gatetest.Alice)
