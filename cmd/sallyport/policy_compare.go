@@ -40,25 +40,46 @@ commit that its MANIFEST names, and must be as that MANIFEST lists it.`,
 		if err != nil {
 			return err
 		}
-		changes := author.Diff(before, after)
+		d := author.Diff(before, after)
 		if *asJSON {
-			return printJSON(c.OutOrStdout(), map[string]any{"changes": changes})
+			return printJSON(c.OutOrStdout(), d)
 		}
-		return printChanges(c.OutOrStdout(), changes)
+		return printDifference(c.OutOrStdout(), d)
 	}
 	return c
 }
 
-func printChanges(w io.Writer, changes []author.Change) error {
-	if len(changes) == 0 {
-		_, err := fmt.Fprintln(w, "Nothing changes for anybody.")
+func printDifference(w io.Writer, d author.Difference) error {
+	if d.None() {
+		_, err := fmt.Fprintln(w, "Nothing changes.")
 		return err
 	}
-	t := newTable(w, "TARGET", "ROLE", "WHO", "BEFORE", "AFTER")
-	for _, ch := range changes {
-		t.row(ch.Target, ch.Role, ch.Who, orDash(strings.Join(ch.Before, " | ")), orDash(strings.Join(ch.After, " | ")))
+	if len(d.Access) > 0 {
+		t := newTable(w, "TARGET", "ROLE", "WHO", "BEFORE", "AFTER")
+		for _, ch := range d.Access {
+			t.row(ch.Target, ch.Role, ch.Who, orDash(strings.Join(ch.Before, " | ")), orDash(strings.Join(ch.After, " | ")))
+		}
+		if err := t.flush(); err != nil {
+			return err
+		}
 	}
-	return t.flush()
+	if err := printLines(w, "Blocks whose text changes:", d.Blocks); err != nil {
+		return err
+	}
+	return printLines(w, "Other files that change:", d.Files)
+}
+
+func printLines(w io.Writer, head string, lines []string) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintln(w, "\n"+head)
+	for _, line := range lines {
+		if err == nil {
+			_, err = fmt.Fprintln(w, "  "+safe(line))
+		}
+	}
+	return err
 }
 
 // otherDraft reads the policy to compare with.

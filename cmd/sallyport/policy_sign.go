@@ -156,7 +156,7 @@ func compareReview(c *cobra.Command, w io.Writer, dir, against string, m bundle.
 		}
 	}
 	fmt.Fprintf(w, "What changes, against %s:\n", choose(against == "", "nothing at all", against)) //nolint:errcheck // the table reports it
-	return printChanges(w, author.Diff(before, d))
+	return printDifference(w, author.Diff(before, d))
 }
 
 func choose(which bool, a, b string) string {

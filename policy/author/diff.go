@@ -1,15 +1,22 @@
 package author
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/hashicorp/hcl/v2/hclwrite"
 
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/strict"
 )
 
-// A Change is one cell of the matrix people x targets x roles that is not what it was.
+// A Change is one cell of the matrix people x targets x roles that is not what it was,
+// or a target, role or issuer that is not where or what it was: who can repoint one
+// owns the policy.
 type Change struct {
 	Who    string   `json:"who"`
 	Target string   `json:"target"`
@@ -18,22 +25,84 @@ type Change struct {
 	After  []string `json:"after,omitempty"`
 }
 
-// Diff returns what changes for whom, sorted; lines that mean the same do not show.
-// Beside the matrix it names targets and issuers that are not where or what they were:
-// who can repoint one owns the policy.
-func Diff(before, after *policy.Draft) []Change {
+// A Difference is all that differs between two policies.
+type Difference struct {
+	Access []Change `json:"access"` // the matrix, and where targets and issuers are
+	// Blocks and Files differ in their text, whether or not the matrix shows it: nothing
+	// that is signed may hide behind a summary.
+	Blocks []string `json:"blocks"` // "rule orders-read: changed (policy/prod.hcl:3)"
+	Files  []string `json:"files"`  // other files: tests, CAs
+}
+
+// None reports that nothing differs.
+func (d Difference) None() bool { return len(d.Access)+len(d.Blocks)+len(d.Files) == 0 }
+
+// Diff compares two policies.
+func Diff(before, after *policy.Draft) Difference {
+	d := Difference{Access: []Change{}, Blocks: []string{}, Files: []string{}}
 	a, b := matrix(before), matrix(after)
-	keys := slices.Concat(strict.SortedKeys(a), strict.SortedKeys(b))
-	slices.Sort(keys)
-	changes := []Change{}
-	for _, key := range slices.Compact(keys) {
+	for _, key := range either(a, b) {
 		if slices.Equal(a[key], b[key]) {
 			continue
 		}
 		part := strings.Split(key, "\x00")
-		changes = append(changes, Change{Target: part[0], Role: part[1], Who: part[2], Before: a[key], After: b[key]})
+		d.Access = append(d.Access, Change{Target: part[0], Role: part[1], Who: part[2], Before: a[key], After: b[key]})
 	}
-	return changes
+	x, y := blocks(before.Files), blocks(after.Files)
+	for _, key := range either(x, y) {
+		was, is := x[key], y[key]
+		switch {
+		case was.text == is.text:
+		case was.text == "":
+			d.Blocks = append(d.Blocks, key+": new ("+is.at+")")
+		case is.text == "":
+			d.Blocks = append(d.Blocks, key+": gone (was "+was.at+")")
+		default:
+			d.Blocks = append(d.Blocks, key+": changed ("+is.at+")")
+		}
+	}
+	for _, name := range either(before.Files, after.Files) {
+		was, had := before.Files[name]
+		is, has := after.Files[name]
+		if (!isRules(name)) && (had != has || !bytes.Equal(was, is)) {
+			d.Files = append(d.Files, name)
+		}
+	}
+	return d
+}
+
+func isRules(name string) bool {
+	return strings.HasSuffix(name, ".hcl") && !strings.HasSuffix(name, ".test.hcl")
+}
+
+func either[V any](a, b map[string]V) []string {
+	keys := slices.Concat(strict.SortedKeys(a), strict.SortedKeys(b))
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+type source struct{ text, at string }
+
+// blocks is every block's text in the one style, without comments around it.
+func blocks(files map[string][]byte) map[string]source {
+	all := map[string]source{}
+	for _, name := range strict.SortedKeys(files) {
+		if !isRules(name) {
+			continue
+		}
+		file, diags := hclsyntax.ParseConfig(files[name], name, hcl.InitialPos)
+		body, ok := file.Body.(*hclsyntax.Body)
+		if diags.HasErrors() || !ok {
+			continue
+		}
+		for _, b := range body.Blocks {
+			key := strings.Join(append([]string{b.Type}, b.Labels...), " ")
+			before := all[key] // rights have no name of their own: all of one right are one
+			text := string(bytes.TrimSpace(hclwrite.Format(files[name][b.TypeRange.Start.Byte:b.CloseBraceRange.End.Byte])))
+			all[key] = source{text: before.text + text + "\n", at: fmt.Sprintf("%s:%d", name, b.TypeRange.Start.Line)}
+		}
+	}
+	return all
 }
 
 // matrix is the terms on which each group or the like gets each role of each target.

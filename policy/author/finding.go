@@ -2,8 +2,10 @@ package author
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -41,6 +43,9 @@ func Check(d *policy.Draft) []Finding {
 		}
 		findings = append(findings, f)
 	}
+	slices.SortStableFunc(findings, func(a, b Finding) int {
+		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column)
+	})
 	return findings
 }
 
