@@ -4,6 +4,9 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -218,6 +221,40 @@ func TestHeldPageWithoutScript(t *testing.T) {
 	bob.post("/requests/"+id, "verdict", "yes").want(t, 200)
 	fatal(t, c.wait(t))
 	run(t, alice, "the page loads itself again", chromedp.WaitReady(chromedp.CSS(`#state a[href^="/g/"]`)))
+}
+
+// `sallyport login` in a browser that holds the form to its content security policy.
+func TestCommandLineInABrowser(t *testing.T) {
+	f := start(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	fatal(t, err)
+	queries := make(chan url.Values, 1)
+	server := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/callback" {
+			queries <- r.URL.Query()
+		}
+	})}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close(); <-done })
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	fatal(t, err)
+	verifier, challenge := pkce()
+	window := chromium(t)()
+	run(t, window, "say yes", chromedp.Navigate(f.base+"/cli/login?host=laptop&state=xyz&port="+port+"&challenge="+challenge),
+		shows("Sign in on the command line"), chromedp.Click(chromedp.CSS(`button.yes`)),
+		chromedp.WaitVisible(chromedp.CSS(`input[type=password]`)),
+		chromedp.SendKeys(chromedp.CSS(`input[name=username]`), "alice"),
+		chromedp.SendKeys(chromedp.CSS(`input[type=password]`), f.people["alice"].Password+"\r"))
+	select {
+	case q := <-queries:
+		got := f.browser(t).api("POST", "/api/v1/cli/token", "", cliExchange{Code: q.Get("code"), Verifier: verifier})
+		if got.want(t, 200, "alice@example.com"); q.Get("state") != "xyz" {
+			t.Errorf("state %q", q.Get("state"))
+		}
+	case <-time.After(patience):
+		run(t, window, "nothing came back", shows("something that is never there"))
+	}
 }
 
 // The pages for whoever looks after it all.

@@ -180,7 +180,7 @@ func start(t *testing.T) *fixture {
 		Now: func() time.Time { return time.Now().Add(time.Duration(f.ahead.Load())) },
 	})
 	fatal(t, err)
-	server := Server(f.web, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}})
+	server := Server(f.web, &tls.Config{Certificates: []tls.Certificate{cert}})
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.ServeTLS(listener, "", "") }()
 	t.Cleanup(func() { _ = server.Close(); f.web.Close(); <-done })

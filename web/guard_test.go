@@ -297,6 +297,7 @@ func TestInputIsBounded(t *testing.T) {
 	alice.api("POST", "/api/v1/requests", "", map[string]string{"unknown": "x"}).want(t, 400)
 	alice.do("POST", "/api/v1/requests", strings.NewReader(`{} {}`), map[string]string{"Content-Type": "application/json"}).want(t, 400)
 	alice.do("POST", "/api/v1/requests", strings.NewReader(`{}`), map[string]string{"Content-Type": "text/plain"}).want(t, 415)
+	alice.do("POST", "/requests/new", strings.NewReader("access=orders+as+reader&reason=x"), map[string]string{"Content-Type": "text/plain"}).want(t, 415)
 	// Before anybody is known, too.
 	f.browser(t).api("POST", "/api/v1/cli/token", "", map[string]string{"code": strings.Repeat("x", maxBody)}).want(t, 413)
 	same(t, "bad input", before, f.counts(t))
@@ -316,6 +317,26 @@ func TestCodesAreBounded(t *testing.T) {
 	}
 	if len(c.asks) != maxCodes || len(c.given) != maxCodes {
 		t.Errorf("%d and %d wait", len(c.asks), len(c.given))
+	}
+}
+
+// One sign-in cannot open websockets without end.
+func TestSocketsAreBounded(t *testing.T) {
+	s := sockets{count: map[string]int{}}
+	n := 0
+	for n < 10*maxSockets && s.enter("a") {
+		n++
+	}
+	if n != maxSockets || !s.enter("b") {
+		t.Errorf("%d websockets of one sign-in, or none of another", n)
+	}
+	s.leave("a")
+	if !s.enter("a") {
+		t.Error("a place that is free again is not given")
+	}
+	s.shut()
+	if s.enter("c") {
+		t.Error("a websocket opens after the end")
 	}
 }
 

@@ -20,19 +20,22 @@ const (
 	settle     = 50 * time.Millisecond // changes that belong together are one message
 )
 
-// sockets counts the open websockets by sign-in.
+// sockets counts the open websockets by sign-in, and is waited for by Close.
 type sockets struct {
-	mu    sync.Mutex
-	count map[string]int
+	mu     sync.Mutex
+	count  map[string]int
+	closed bool
+	open   sync.WaitGroup
 }
 
 func (s *sockets) enter(signIn string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.count[signIn] >= maxSockets {
+	if s.closed || s.count[signIn] >= maxSockets {
 		return false
 	}
 	s.count[signIn]++
+	s.open.Add(1)
 	return true
 }
 
@@ -42,6 +45,14 @@ func (s *sockets) leave(signIn string) {
 	if s.count[signIn]--; s.count[signIn] <= 0 {
 		delete(s.count, signIn)
 	}
+	s.open.Done()
+}
+
+// shut lets no more in; the caller then ends those that are open and waits.
+func (s *sockets) shut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
 }
 
 // live tells a page when to read itself again. A message is the kinds of what
@@ -58,8 +69,6 @@ func (s *Web) live(v *visit) error {
 	if !s.sockets.enter(v.by.ID) {
 		return &refusal{status: http.StatusTooManyRequests, say: "too many pages of this sign-in are open", next: "close some"}
 	}
-	s.wait.Add(1)
-	defer s.wait.Done()
 	defer s.sockets.leave(v.by.ID)
 	up := websocket.Upgrader{
 		HandshakeTimeout: writeWait, ReadBufferSize: 512, WriteBufferSize: 512,

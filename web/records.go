@@ -66,14 +66,11 @@ func (s *Web) recordings(v *visit) error {
 	return s.show(v, http.StatusOK, "recordings", view{Title: "Recordings", Wide: true, Body: recordingsPage{Rows: rows, More: older}})
 }
 
-// opened finds a recording for somebody who may review it, and writes down that they
-// look at it before a single line is read.
+// opened finds a recording for somebody who may review it, which Viewed checks, and
+// writes down that they look at it before a single line is read.
 func (s *Web) opened(v *visit) (session.Record, audit.Recording, error) {
 	record, err := s.gate.Session(v.r.Context(), v.by, v.id())
 	if err != nil {
-		return record, audit.Recording{}, err
-	}
-	if err := s.gate.MayReview(v.by, record); err != nil {
 		return record, audit.Recording{}, err
 	}
 	if err := s.gate.Viewed(v.r.Context(), v.by, record.ID); err != nil {

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -73,7 +72,6 @@ type Web struct {
 	sockets sockets
 	ended   context.Context //nolint:containedctx // only its end is used: it tells the sockets that Close was called
 	end     context.CancelFunc
-	wait    sync.WaitGroup
 }
 
 // New checks the configuration and builds the pages. It does no I/O.
@@ -120,8 +118,9 @@ func (s *Web) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.Serv
 
 // Close ends the websockets, which an http.Server no longer knows, and waits for them.
 func (s *Web) Close() {
+	s.sockets.shut()
 	s.end()
-	s.wait.Wait()
+	s.sockets.open.Wait()
 }
 
 // A visit is one request, and who makes it.
