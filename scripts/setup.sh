@@ -55,7 +55,7 @@ if ((${#missing[@]})); then
 	log=$(mktemp)
 	# Debian would start a cluster of its own; ours are private to a test or a demo.
 	quiet() {
-		"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "$@" >>"$log" 2>&1 </dev/null || {
+		"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1 "$@" >>"$log" 2>&1 </dev/null || {
 			cat "$log" >&2
 			exit 1
 		}
