@@ -317,3 +317,50 @@ func must[T any](t *testing.T, text json.RawMessage) T {
 	}
 	return v
 }
+
+// call is api for goroutines that are not the test's own: it fails by an error.
+func (b *browser) call(method, path, body string, into any) error {
+	request, err := http.NewRequest(method, b.d.Web+path, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	request.Header.Set("Sec-Fetch-Site", "same-origin")
+	answer, err := b.http.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return err
+	}
+	if answer.StatusCode/100 != 2 {
+		return fmt.Errorf("%s %s: %d %s", method, path, answer.StatusCode, text)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.Unmarshal(text, into)
+}
+
+// silent opens connections that send these bytes and then nothing.
+func silent(t *testing.T, address string, n int, bytes []byte) {
+	t.Helper()
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range n {
+		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		if _, err := conn.Write(bytes); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

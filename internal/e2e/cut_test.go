@@ -203,6 +203,7 @@ func TestRevokeFromAnotherPersonsBrowser(t *testing.T) {
 
 // The address of a target is in what was signed: changing it in place is noticed.
 func TestTargetCannotBeRepointedOnDisk(t *testing.T) {
+	t.Parallel()
 	d := ownDemo(t)
 	if err := d.stop(); err != nil {
 		t.Fatal(err)

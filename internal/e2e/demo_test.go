@@ -94,9 +94,9 @@ func (o *output) String() string {
 }
 
 // startDemo starts the program and waits for its first line.
-func startDemo(dir string) (*demo, error) {
+func startDemo(dir string, args ...string) (*demo, error) {
 	d := &demo{log: &output{}, ended: make(chan struct{})}
-	d.cmd = exec.Command(binary, "demo", "--json", "--ports", "random", "--dir", dir)
+	d.cmd = exec.Command(binary, append([]string{"demo", "--json", "--ports", "random", "--dir", dir}, args...)...)
 	d.cmd.Stderr = d.log
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
@@ -176,10 +176,15 @@ func freshDir(t *testing.T) string {
 	return dir
 }
 
-// ownDemo is a demo for a test that stops or kills it.
-func ownDemo(t *testing.T) *demo {
+// ownDemo is a demo for a test that stops or kills it, or wants another one.
+func ownDemo(t *testing.T, args ...string) *demo {
 	t.Helper()
-	d, err := startDemo(freshDir(t))
+	return demoIn(t, freshDir(t), args...)
+}
+
+func demoIn(t *testing.T, dir string, args ...string) *demo {
+	t.Helper()
+	d, err := startDemo(dir, args...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,188 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/session"
+)
+
+// acknowledged are requests whose withdrawal the gate has answered for.
+type acknowledged struct {
+	mu  sync.Mutex
+	ids []string
+}
+
+func (a *acknowledged) add(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ids = append(a.ids, id)
+}
+
+// load makes requests and statements until stop is closed or the gate has gone.
+func (d *demo) load(t *testing.T, alice *browser, token string, done *acknowledged, stop <-chan struct{}) *sync.WaitGroup {
+	t.Helper()
+	var busy sync.WaitGroup
+	for range 3 {
+		term := d.psql(t, "writer+token", []string{"PGPASSWORD=" + token})
+		busy.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-term.ended:
+					return
+				default:
+				}
+				if _, err := fmt.Fprintln(term.in, "UPDATE outbox SET sent = now() WHERE id = 1; SELECT count(*) FROM orders;"); err != nil {
+					return
+				}
+			}
+		})
+	}
+	busy.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			id, err := alice.askAndWithdraw()
+			if err != nil {
+				return // the gate has gone
+			}
+			done.add(id)
+		}
+	})
+	return &busy
+}
+
+// askAndWithdraw returns once the gate has acknowledged both.
+func (b *browser) askAndWithdraw() (string, error) {
+	var r session.Request
+	if err := b.call(http.MethodPost, "/api/v1/requests", `{"target":"orders","role":"reader","reason":"load","duration":"7m"}`, &r); err != nil {
+		return "", err
+	}
+	return r.ID, b.call(http.MethodPost, "/api/v1/requests/"+r.ID+"/withdraw", "", nil)
+}
+
+// After kill -9 at random points under load: the record is clean, nothing that was
+// acknowledged is lost, requests and grants are as they were, and what was live is
+// closed in the record.
+func TestKillNineAndRestart(t *testing.T) {
+	t.Parallel()
+	d := ownDemo(t)
+	grant := d.asked(t, "writer", "20m", "bob@example.com", "carol@example.com")
+	token := d.token(t)
+	alice := d.signedIn(t, "alice@example.com")
+	var pending session.Request
+	if err := alice.call(http.MethodPost, "/api/v1/requests", `{"target":"orders","role":"reader","reason":"stays","duration":"30m"}`, &pending); err != nil {
+		t.Fatal(err)
+	}
+	done := &acknowledged{}
+	for round := range 3 {
+		stop := make(chan struct{})
+		busy := d.load(t, alice, token, done, stop)
+		d.signedIn(t, "sam@example.com").live(t, 3)
+		time.AfterFunc(time.Duration(rand.IntN(700))*time.Millisecond, func() { _ = d.cmd.Process.Kill() })
+		<-d.ended
+		close(stop)
+		busy.Wait()
+		config := filepath.Join(d.Dir, "proxy.hcl")
+		out, err := exec.Command(binary, "audit", "verify", "--config", config).CombinedOutput()
+		if err != nil {
+			t.Errorf("round %d: verify before the restart: %v\n%s", round, err, out)
+		}
+		web := d.Web
+		d = demoIn(t, d.Dir)
+		if d.Web != web {
+			t.Fatalf("the pages moved from %s to %s", web, d.Web)
+		}
+		alice.d = d
+		d.afterCrash(t, alice, grant, pending, done)
+	}
+	if out := d.verify(t); !strings.HasPrefix(out, "verified: ") {
+		t.Errorf("verify says %s", out)
+	}
+	// The grant still serves.
+	shown, err := d.psql(t, "writer+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'after the crash'").ends(t)
+	if err != nil || !strings.Contains(shown, "after the crash") {
+		t.Errorf("(%v) it shows:\n%s", err, shown)
+	}
+}
+
+func (d *demo) afterCrash(t *testing.T, alice *browser, grant session.Grant, pending session.Request, done *acknowledged) {
+	t.Helper()
+	sam := d.signedIn(t, "sam@example.com")
+	if live := list[session.Record](t, sam, "sessions", "?state=live"); len(live) != 0 {
+		t.Errorf("sessions live after the crash: %+v", live)
+	}
+	crashed := 0
+	for _, s := range list[session.Record](t, sam, "sessions", "?state=ended") {
+		if s.Cause == "crashed" {
+			crashed++
+		}
+	}
+	if crashed == 0 {
+		t.Error("no session is closed as crashed")
+	}
+	now := d.activeGrant(t)
+	if now.ID != grant.ID || !now.Ends.Equal(grant.Ends) {
+		t.Errorf("the grant was %s until %v, and is %s until %v", grant.ID, grant.Ends, now.ID, now.Ends)
+	}
+	var r session.Request
+	if err := alice.call(http.MethodGet, "/api/v1/requests/"+pending.ID, "", &r); err != nil || r.State != session.RequestPending || !r.TimesOut.Equal(pending.TimesOut) {
+		t.Errorf("the pending request is %v until %v (%v)", r.State, r.TimesOut, err)
+	}
+	if len(done.ids) == 0 {
+		t.Error("nothing was acknowledged before the crash: there was no load")
+	}
+	for _, id := range done.ids[max(0, len(done.ids)-20):] {
+		if err := alice.call(http.MethodGet, "/api/v1/requests/"+id, "", &r); err != nil || r.State != session.RequestWithdrawn {
+			t.Errorf("the acknowledged withdrawal of %s is lost: %v, %v", id, r.State, err)
+		}
+	}
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	d := ownDemo(t, "--timeout", "1m")
+	term := d.psql(t, "reader", nil, "-c", "SELECT 1")
+	link, phrase := term.link(t)
+	d.browser(t, "alice@example.com").confirm(t, link, phrase, nil)
+	term.says(t, "waiting for 1 of")
+	select {
+	case <-term.ended:
+	case <-time.After(2 * time.Minute):
+	}
+	shown, err := term.ends(t)
+	if err == nil || !strings.Contains(shown, "FATAL:  sallyport: nobody answered") {
+		t.Fatalf("(%v) it shows:\n%s", err, shown)
+	}
+}
+
+// Class: handshake stall. Clients that connect and say nothing, or stop inside TLS,
+// hold up nobody.
+func TestSilentClientsHoldUpNobody(t *testing.T) {
+	d := sharedDemo(t)
+	d.asked(t, "reader", "5m", "bob@example.com")
+	token := d.token(t)
+	for _, address := range []string{d.Postgres, strings.TrimPrefix(d.Web, "https://")} {
+		silent(t, address, 200, nil)
+		silent(t, address, 200, []byte{0, 0, 0, 8, 4, 210, 22, 47})         // SSLRequest, then nothing
+		silent(t, address, 100, []byte{22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3}) // half a ClientHello
+	}
+	took := stopwatch()
+	shown, err := d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'through'").ends(t)
+	if err != nil || !strings.Contains(shown, "through") || took() > 15*time.Second {
+		t.Fatalf("after %v (%v) it shows:\n%s", took(), err, shown)
+	}
+	d.signedIn(t, "alice@example.com")
+}
