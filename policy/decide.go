@@ -14,18 +14,52 @@ import (
 // A miss is why a rule that is about this user, target and role does not admit the
 // ask. Of several rules' misses the user is told the one that came furthest.
 type miss struct {
-	step             int
-	rule             *rule
-	why, hint, field string
+	step  missStep
+	rule  *rule
+	proof identity.ProofKind // for missProof
+	at    string             // for missObject: "orders/analytics"
 }
 
-// The steps of admits, in their order. From missField on the user can mend it.
+// say is the sentence, and what to do. It is made only for the miss that is told.
+func (m miss) say() (why, hint, field string) {
+	r := m.rule
+	switch m.step {
+	case missAddress:
+		return "you signed in from another address than your connection comes from, so rule " + r.name + " does not let you in by itself", "connect and sign in from the same machine", ""
+	case missProof:
+		return fmt.Sprintf("rule %s does not take the proof %q", r.name, m.proof), "it takes: " + proofList(r.proof), ""
+	case missWhen:
+		return "the condition of rule " + r.name + " does not hold now", "see sallyport policy explain", ""
+	case missObject:
+		return fmt.Sprintf("rule %s does not allow %s", r.name, m.at), "leave out what follows the slash", ""
+	case missNeed:
+		return "this is outside what rule " + r.name + " allows", "", ""
+	case missDuration:
+		return fmt.Sprintf("rule %s allows at most %s", r.name, FormatSpan(r.longest)), "ask for " + FormatSpan(r.longest) + " or less", "duration"
+	case missTicket:
+		return "rule " + r.name + " asks for a ticket", r.ticket.hint, "ticket"
+	case badTicket:
+		return fmt.Sprintf("that is no %s ticket", r.ticket.name), r.ticket.hint, "ticket"
+	default:
+		return "say why you need this", "rule " + r.name + " asks for a reason", "reason"
+	}
+}
+
+// A missStep is how far a rule's look at an ask came. From missDuration on the user
+// can mend it.
+type missStep int
+
 const (
-	missAddress = iota + 1
+	missNone missStep = iota
+	missAddress
 	missProof
 	missWhen
-	missScope
-	missField
+	missObject
+	missNeed
+	missDuration
+	missTicket
+	badTicket
+	missReason
 )
 
 // decide is the whole decision. It reads nothing but s and in.
@@ -46,7 +80,7 @@ func (s *set) decide(in Input) Decision {
 	if in.Duration < 0 {
 		return Decision{Effect: Deny, Field: "duration", Why: "the duration is below zero", Hint: "say 30m or 1h"}
 	}
-	f := &facts{in: &in, target: t, local: in.Time.In(s.zone)}
+	f := &facts{in: &in, target: t, local: in.Time.In(s.zone), duration: in.Duration}
 	c := s.covers[in.Target]
 
 	var errs []string
@@ -57,11 +91,11 @@ func (s *set) decide(in Input) Decision {
 	var no *rule
 	for _, r := range admitted {
 		// The duration is known only now; a forbid may be about it.
-		asked := in
-		asked.Duration = r.duration(in)
-		x := forbidden(c.forbids, &facts{in: &asked, target: t, local: f.local}, &errs)
+		asked := *f
+		asked.duration = r.duration(in.Duration)
+		x := forbidden(c.forbids, &asked, &errs)
 		if x == nil {
-			return allow(r, asked.Duration, errs)
+			return allow(r, asked.duration, errs)
 		}
 		if no == nil {
 			no = x
@@ -70,8 +104,10 @@ func (s *set) decide(in Input) Decision {
 	switch {
 	case no != nil:
 		return forbid(no, errs)
-	case nearest != nil:
-		return Decision{Effect: Deny, Why: nearest.why, Hint: nearest.hint, Field: nearest.field, Rule: nearest.rule.name, At: nearest.rule.place(), Errors: errs}
+	case nearest.step != missNone:
+		d := Decision{Effect: Deny, Rule: nearest.rule.name, At: nearest.rule.place(), Errors: errs}
+		d.Why, d.Hint, d.Field = nearest.say()
+		return d
 	default:
 		d := s.none(in)
 		d.Errors = errs
@@ -116,20 +152,15 @@ func (r *rule) concerns(in *Input) bool {
 
 // candidates returns the rules that admit the ask, those that ask the fewest people
 // first and then by name, and else the nearest miss.
-func candidates(rules []*rule, f *facts, errs *[]string) ([]*rule, *miss) {
-	var admitted []*rule
-	var nearest *miss
+func candidates(rules []*rule, f *facts, errs *[]string) (admitted []*rule, nearest miss) {
 	for _, r := range rules {
 		if (r.kind == kindBreakGlass) != f.in.BreakGlass || !r.concerns(f.in) {
 			continue
 		}
 		m := r.admits(f, errs)
-		if m == nil {
+		if m.step == missNone {
 			admitted = append(admitted, r)
-			continue
-		}
-		m.rule = r
-		if nearest == nil || m.step > nearest.step || m.step == nearest.step && r.people() < nearest.rule.people() {
+		} else if m.step > nearest.step || m.step == nearest.step && r.people() < nearest.rule.people() {
 			nearest = m
 		}
 	}
@@ -137,31 +168,34 @@ func candidates(rules []*rule, f *facts, errs *[]string) ([]*rule, *miss) {
 	return admitted, nearest
 }
 
-// admits reports why the rule does not admit the ask; nil where it does.
-func (r *rule) admits(f *facts, errs *[]string) *miss {
+// admits says at which step the rule does not admit the ask; missNone where it does.
+func (r *rule) admits(f *facts, errs *[]string) miss {
 	in := f.in
-	if r.people() == 0 && !in.SameAddress() {
-		return &miss{step: missAddress, why: "you signed in from another address than your connection comes from, so rule " + r.name + " does not let you in by itself", hint: "connect and sign in from the same machine"}
-	}
-	if len(r.proof) > 0 && !slices.Contains(r.proof, in.Proof) {
-		return &miss{step: missProof, why: fmt.Sprintf("rule %s does not take the proof %q", r.name, in.Proof), hint: "it takes: " + proofList(r.proof)}
-	}
-	if m := r.admitsScope(in); m != nil {
-		return m
-	}
+	m := miss{rule: r, proof: in.Proof}
 	early := r.when != nil && !r.readsAsked()
-	if early {
-		if m := r.holds(f, errs); m != nil {
-			return m
-		}
+	switch {
+	case r.people() == 0 && !in.SameAddress():
+		m.step = missAddress
+	case len(r.proof) > 0 && !slices.Contains(r.proof, in.Proof):
+		m.step = missProof
+	case in.Object != "" && !slices.Contains(r.scope.Databases, in.Object):
+		m.step, m.at = missObject, in.Target+"/"+in.Object
+	case !r.scope.Admits(in.Need):
+		m.step = missNeed
+	case early && !r.holds(f, errs):
+		m.step = missWhen
+	case in.Duration > r.longest:
+		m.step = missDuration
+	case r.ticket != nil && in.Ticket == "":
+		m.step = missTicket
+	case r.ticket != nil && !r.ticket.pattern.MatchString(in.Ticket):
+		m.step = badTicket
+	case r.reason && strings.TrimSpace(in.Reason) == "":
+		m.step = missReason
+	case r.when != nil && !early && !r.holds(f, errs):
+		m.step = missWhen
 	}
-	if m := r.admitsFields(in); m != nil {
-		return m
-	}
-	if r.when != nil && !early {
-		return r.holds(f, errs)
-	}
-	return nil
+	return m
 }
 
 // readsAsked reports that the condition is about what the user can still mend.
@@ -174,48 +208,21 @@ func (r *rule) readsAsked() bool {
 	return false
 }
 
-func (r *rule) holds(f *facts, errs *[]string) *miss {
-	asked := *f.in
-	asked.Duration = r.duration(asked)
-	holds, err := r.when.Holds(&facts{in: &asked, target: f.target, local: f.local})
+// holds evaluates the rule's condition; one that cannot be evaluated does not hold.
+func (r *rule) holds(f *facts, errs *[]string) bool {
+	asked := *f
+	asked.duration = r.duration(f.in.Duration)
+	holds, err := r.when.Holds(&asked)
 	note(errs, r, err)
-	if err != nil || !holds {
-		return &miss{step: missWhen, why: "the condition of rule " + r.name + " does not hold now", hint: "see sallyport policy explain"}
-	}
-	return nil
-}
-
-func (r *rule) admitsScope(in *Input) *miss {
-	if in.Object != "" && !slices.Contains(r.scope.Databases, in.Object) {
-		return &miss{step: missScope, why: fmt.Sprintf("rule %s does not allow %s/%s", r.name, in.Target, in.Object), hint: "leave out what follows the slash"}
-	}
-	if !r.scope.Admits(in.Need) {
-		return &miss{step: missScope, why: "this is outside what rule " + r.name + " allows"}
-	}
-	return nil
-}
-
-func (r *rule) admitsFields(in *Input) *miss {
-	switch {
-	case in.Duration > r.longest:
-		return &miss{step: missField, field: "duration", why: fmt.Sprintf("rule %s allows at most %s", r.name, FormatSpan(r.longest)), hint: "ask for " + FormatSpan(r.longest) + " or less"}
-	case r.ticket != nil && in.Ticket == "":
-		return &miss{step: missField + 1, field: "ticket", why: "rule " + r.name + " asks for a ticket", hint: r.ticket.hint}
-	case r.ticket != nil && !r.ticket.pattern.MatchString(in.Ticket):
-		return &miss{step: missField + 1, field: "ticket", why: fmt.Sprintf("that is no %s ticket", r.ticket.name), hint: r.ticket.hint}
-	case r.reason && strings.TrimSpace(in.Reason) == "":
-		return &miss{step: missField + 2, field: "reason", why: "say why you need this", hint: "rule " + r.name + " asks for a reason"}
-	default:
-		return nil
-	}
+	return holds && err == nil
 }
 
 // duration is what is asked for, after the rule's default.
-func (r *rule) duration(in Input) time.Duration {
-	if in.Duration == 0 {
+func (r *rule) duration(asked time.Duration) time.Duration {
+	if asked == 0 {
 		return r.standard
 	}
-	return in.Duration
+	return asked
 }
 
 func allow(r *rule, asked time.Duration, errs []string) Decision {

@@ -103,10 +103,8 @@ func (d *Draft) Rules() []Rule {
 		if r.ticket != nil {
 			v.Ticket = r.ticket.name
 		}
-		for _, name := range d.set.names {
-			if r.target.matches(d.set.targets[name]) {
-				v.Targets = append(v.Targets, name)
-			}
+		for _, t := range r.covered {
+			v.Targets = append(v.Targets, t.Name)
 		}
 		rules = append(rules, v)
 	}
@@ -151,7 +149,7 @@ func (d *Draft) Explain(in Input) (Decision, []Reason) {
 	if t == nil {
 		return d.set.decide(in), nil
 	}
-	f := &facts{in: &in, target: t, local: in.Time.In(d.set.zone)}
+	f := &facts{in: &in, target: t, local: in.Time.In(d.set.zone), duration: in.Duration}
 	var reasons []Reason
 	var errs []string
 	for _, r := range d.set.covers[in.Target].rules {
@@ -180,8 +178,9 @@ func (r *rule) explain(f *facts, errs *[]string) string {
 	case !r.who.matches(&f.in.User):
 		return "is only about " + r.who.String()
 	}
-	if m := r.admits(f, errs); m != nil {
-		return m.why
+	if m := r.admits(f, errs); m.step != missNone {
+		why, _, _ := m.say()
+		return why
 	}
 	return ""
 }

@@ -16,6 +16,8 @@ type facts struct {
 	in     *Input
 	target *Target
 	local  time.Time // in.Time in the policy's zone
+	// duration is in.Duration, and for a rule that of its default where none is asked for.
+	duration time.Duration
 }
 
 var weekdays = []string{"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"}
@@ -33,7 +35,7 @@ func (s *set) words() when.Words[*facts] {
 			"request.hour":         when.Whole(func(f *facts) int { return f.local.Hour() }),
 			"request.minute":       when.Whole(func(f *facts) int { return f.local.Minute() }),
 			"request.weekday":      text(func(f *facts) string { return strings.ToLower(f.local.Weekday().String()) }, weekdays...),
-			"request.minutes":      when.Whole(func(f *facts) int { return int((f.in.Duration + time.Minute - 1) / time.Minute) }),
+			"request.minutes":      when.Whole(func(f *facts) int { return int((f.duration + time.Minute - 1) / time.Minute) }),
 			"request.reason":       text(func(f *facts) string { return f.in.Reason }),
 			"request.ticket":       text(func(f *facts) string { return f.in.Ticket }),
 			"request.object":       text(func(f *facts) string { return f.in.Object }),

@@ -56,13 +56,9 @@ func Load(dir string, o Options) (*Policy, error) {
 // enforceable refuses scopes that a covered target's protocol cannot enforce.
 func (s *set) enforceable(f *strict.Findings, scopes map[string][]string) {
 	for _, r := range s.rules {
-		for _, name := range s.names {
-			t := s.targets[name]
-			if !r.target.matches(t) {
-				continue
-			}
+		for _, t := range r.covered {
 			if part := beyond(r.scope, scopes[t.Protocol]); part != "" {
-				f.Bad(r.at, "Not enforced", "%s %s limits %s, but for target %s (%s) nothing would enforce it.", r.kind, r.name, part, name, t.Protocol)
+				f.Bad(r.at, "Not enforced", "%s %s limits %s, but for target %s (%s) nothing would enforce it.", r.kind, r.name, part, t.Name, t.Protocol)
 				break
 			}
 		}

@@ -32,8 +32,8 @@ const (
 type rule struct {
 	kind, name string
 	at         hcl.Range
-	target     selector
-	roles      []string // empty (forbid only): every role
+	covered    []*Target // by name
+	roles      []string  // empty (forbid only): every role
 	who        who
 	proof      []identity.ProofKind    // empty: any
 	when       *when.Condition[*facts] // nil: always
@@ -83,6 +83,17 @@ func (s selector) matches(t *Target) bool {
 	return true
 }
 
+// covered lists the targets that sel picks, by name.
+func (s *set) covered(sel selector) []*Target {
+	var covered []*Target
+	for _, name := range s.names {
+		if t := s.targets[name]; sel.matches(t) {
+			covered = append(covered, t)
+		}
+	}
+	return covered
+}
+
 // A who picks users. Groups and e-mails widen each other, claims and issuer narrow.
 type who struct {
 	everybody bool
@@ -117,7 +128,7 @@ func (s *set) readRule(f *strict.Findings, b *hclsyntax.Block) {
 		f.Bad(b.LabelRanges[0], "Not a name", "Names of rules are of lower-case letters, digits, dots, dashes and underscores.")
 	}
 	r := f.Block(b, what)
-	x := &rule{kind: b.Type, name: name, at: b.DefRange(), target: s.readSelector(f, r), who: s.readWho(f, r)}
+	x := &rule{kind: b.Type, name: name, at: b.DefRange(), covered: s.covered(s.readSelector(f, r)), who: s.readWho(f, r)}
 	x.roles = r.List("role")
 	for _, p := range r.List("proof") {
 		if !slices.Contains(proofWords, p) {
@@ -382,16 +393,9 @@ var channelWords = []string{"shell", "exec", "sftp", "forward", "agent", "x11"}
 // checkCover looks at the targets that the rule covers: roles that they have not,
 // labels that its condition reads and they lack.
 func (s *set) checkCover(f *strict.Findings, r *strict.Fields, x *rule) {
-	var covered []*Target
-	for _, name := range s.names {
-		if t := s.targets[name]; x.target.matches(t) {
-			covered = append(covered, t)
-		}
-	}
+	covered := x.covered
 	if len(covered) == 0 {
-		if len(x.target.names) == 0 {
-			f.Warn(r.Where("target"), "Never used", "No target is covered by %s.", r.What)
-		}
+		f.Warn(r.Where("target"), "Never used", "No target is covered by %s.", r.What)
 		return
 	}
 	for _, role := range x.roles {

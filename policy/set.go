@@ -124,19 +124,17 @@ func (s *set) index() {
 	slices.SortFunc(s.rules, byName)
 	slices.SortFunc(s.forbids, byName)
 	for _, name := range s.names {
-		c := &cover{}
-		t := s.targets[name]
-		for _, r := range s.rules {
-			if r.target.matches(t) {
-				c.rules = append(c.rules, r)
-			}
+		s.covers[name] = &cover{}
+	}
+	for _, r := range s.rules {
+		for _, t := range r.covered {
+			s.covers[t.Name].rules = append(s.covers[t.Name].rules, r)
 		}
-		for _, r := range s.forbids {
-			if r.target.matches(t) {
-				c.forbids = append(c.forbids, r)
-			}
+	}
+	for _, r := range s.forbids {
+		for _, t := range r.covered {
+			s.covers[t.Name].forbids = append(s.covers[t.Name].forbids, r)
 		}
-		s.covers[name] = c
 	}
 }
 

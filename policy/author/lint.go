@@ -17,16 +17,12 @@ func lint(rules []policy.Rule) hcl.Diagnostics {
 		diags = append(diags, &hcl.Diagnostic{Severity: hcl.DiagWarning, Summary: summary, Detail: fmt.Sprintf(format, args...), Subject: &r.Range})
 	}
 	targets := map[string]map[string]bool{}
-	byTarget := map[string][]policy.Rule{}
 	for _, r := range rules {
 		covered := map[string]bool{}
 		for _, t := range r.Targets {
 			covered[t] = true
 		}
 		targets[r.Name] = covered
-		if len(r.Targets) > 0 {
-			byTarget[r.Targets[0]] = append(byTarget[r.Targets[0]], r)
-		}
 	}
 	for _, r := range rules {
 		if r.Kind == "forbid" || len(r.Targets) == 0 {
@@ -36,7 +32,7 @@ func lint(rules []policy.Rule) hcl.Diagnostics {
 			warn(r, "Nobody can approve", "%s", short)
 		}
 		for _, other := range rules {
-			if other.Name == r.Name || !within(targets[r.Name], targets[other.Name]) || !overlaps(other, r) {
+			if other.Name == r.Name || !overlaps(other, r) || !within(targets[r.Name], targets[other.Name]) {
 				continue
 			}
 			if other.Kind == "forbid" {
