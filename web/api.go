@@ -214,6 +214,7 @@ func (s *Web) apiGrants(v *visit) error {
 	if err != nil {
 		return err
 	}
+	s.ownOnly(v, &filter)
 	grants, err := s.gate.Grants(v.r.Context(), v.by, filter)
 	if err != nil {
 		return err
@@ -280,6 +281,7 @@ func (s *Web) apiSessions(v *visit) error {
 	if err != nil {
 		return err
 	}
+	s.ownOnly(v, &filter)
 	sessions, err := s.gate.Sessions(v.r.Context(), v.by, filter)
 	if err != nil {
 		return err

@@ -166,7 +166,7 @@ func TestApprovalOnAPhone(t *testing.T) {
 		t.Errorf("the decision is not under the thumb: %q %q", deny, yes)
 	}
 	look(t, bob, "request")
-	run(t, bob, "narrow", chromedp.SetValue(chromedp.CSS(`select[name=for]`), "15"))
+	run(t, bob, "narrow", chromedp.SetValue(chromedp.CSS(`select[name=for]`), "15m"))
 	words := value(t, bob, chromedp.Evaluate[string](`document.querySelector("select[name=for]").dispatchEvent(new Event("change", {bubbles: true})); document.querySelector("button[value=yes]").innerText`))
 	run(t, bob, "Enter in a field", chromedp.SendKeys(chromedp.CSS(`input[name=word]`), "ok\r"))
 	if r, err := f.gate.Inbox(t.Context(), f.signIn(t, "bob")); err != nil || len(r) != 1 {

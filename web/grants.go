@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -23,6 +24,7 @@ func (s *Web) grants(v *visit) error {
 	if err != nil {
 		return err
 	}
+	s.ownOnly(v, &filter)
 	all, err := s.gate.Grants(v.r.Context(), v.by, filter)
 	if err != nil {
 		return err
@@ -39,6 +41,14 @@ func (s *Web) grants(v *visit) error {
 		page.More = more(all[len(all)-1].Starts)
 	}
 	return s.show(v, http.StatusOK, "grants", view{Title: "Grants", Topics: "grant", Wide: true, Body: page})
+}
+
+// ownOnly selects this person's own rows where no right shows them others', so that
+// a page of them is full of their own and not of what the gate would leave out.
+func (s *Web) ownOnly(v *visit, filter *session.Filter) {
+	if !s.has(v, policy.RightAudit) && !s.has(v, policy.RightCut) && !s.has(v, policy.RightReview) {
+		filter.User = v.by.User.ID()
+	}
 }
 
 type grantPage struct {
@@ -174,6 +184,7 @@ func (s *Web) sessions(v *visit) error {
 	if err != nil {
 		return err
 	}
+	s.ownOnly(v, &filter)
 	all, err := s.gate.Sessions(v.r.Context(), v.by, filter)
 	if err != nil {
 		return err

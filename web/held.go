@@ -38,6 +38,9 @@ func (s *Web) showHeld(v *visit, code int, page heldPage) error {
 			data.Refresh = 5
 		}
 	}
+	if page.For == "" {
+		page.For = compact(page.Hold.Decision.Duration)
+	}
 	data.Body = page
 	return s.show(v, code, "held", data)
 }

@@ -107,7 +107,7 @@ func TestNarrowing(t *testing.T) {
 	f := start(t)
 	alice, bob := f.as(t, "alice"), f.as(t, "bob")
 	id := alice.ask("orders", "reader", "INC-4")
-	page := bob.get("/requests/"+id+"?for=15&word=hello").want(t, 200, `<option value="15" data-seconds="900" selected>`, `value="hello"`, `data-until="900"`)
+	page := bob.get("/requests/"+id+"?for=15&word=hello").want(t, 200, `<option value="15m" data-seconds="900" selected>`, `value="hello"`, `data-until="900"`)
 	deny, yes := strings.Index(page.body, `value="no"`), strings.Index(page.body, `value="yes"`)
 	first := strings.Index(page.body, `<button type="submit" disabled hidden>`)
 	if deny < 0 || yes < deny || first < 0 || first > deny {

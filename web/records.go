@@ -303,7 +303,12 @@ func (s *Web) apiRecording(v *visit) error {
 		return err
 	}
 	v.w.Header().Set("Content-Type", "application/x-ndjson")
+	control := http.NewResponseController(v.w)
+	n := 0
 	for line, err := range recording.Lines(v.r.Context()) {
+		if n++; n%1000 == 0 { // a long recording may take its time, a client that reads nothing may not
+			_ = control.SetWriteDeadline(time.Now().Add(sendTimeout)) // net/http's own writer has one
+		}
 		if err != nil {
 			// The head is out: an aborted answer must not look like the end.
 			s.logger.Error("cannot read a recording to its end", "session", v.id(), "err", err)

@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// Limits of the server that carries the pages. Write has no deadline of its own:
-// websockets set theirs, and a recording may be long.
+// Limits of the server that carries the pages. Websockets set deadlines of their own,
+// and a recording on its way moves its own on.
 const (
 	headTimeout = 10 * time.Second
 	bodyTimeout = 30 * time.Second
 	idleTimeout = 2 * time.Minute
+	sendTimeout = 2 * time.Minute
 	maxHead     = 32 << 10
 )
 
@@ -21,7 +22,7 @@ func Server(h http.Handler, conf *tls.Config) *http.Server {
 	return &http.Server{
 		Handler: h, TLSConfig: conf,
 		ReadHeaderTimeout: headTimeout, ReadTimeout: bodyTimeout,
-		WriteTimeout: 2 * time.Minute, IdleTimeout: idleTimeout,
+		WriteTimeout: sendTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHead,
 	}
 }

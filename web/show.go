@@ -139,7 +139,7 @@ func (s *Web) funcs() template.FuncMap {
 		"join":      func(words []string) string { return strings.Join(words, ", ") },
 		"scope":     scopeWords,
 		"decidedBy": decidedBy, "approver": approver,
-		"minutes": func(d time.Duration) int { return int(d / time.Minute) },
+		"compact": compact,
 		"seconds": func(d time.Duration) int { return int(d / time.Second) },
 		"choices": choices,
 		"needs":   needs,
@@ -183,8 +183,24 @@ func span(d time.Duration) string {
 	return strings.Join(words, " ")
 }
 
-// choices are the durations to pick from, longest first, up to and with the longest.
+// compact writes a duration as forms send it: "30m", "1h30m", "4s".
+func compact(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// choices are the durations to pick from, longest first, up to and with the longest;
+// none where there is no longest, because the policy says no so far.
 func choices(longest time.Duration) []time.Duration {
+	if longest <= 0 {
+		return nil
+	}
 	all := []time.Duration{longest}
 	for _, d := range []time.Duration{8 * time.Hour, 4 * time.Hour, 2 * time.Hour, time.Hour, 30 * time.Minute, 15 * time.Minute, 5 * time.Minute} {
 		if d < longest {
