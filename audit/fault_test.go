@@ -17,12 +17,13 @@ type disk struct {
 	full  atomic.Int64 // bytes that still fit for names with the prefix; negative: no limit
 	sync  atomic.Bool  // syncs fail
 	write atomic.Bool  // writes fail
+	cause error        // of a failed sync
 	only  string       // prefix of the names it is about
 	syncs atomic.Int64
 }
 
 func newDisk(only string) (*disk, *durable.Faults) {
-	d := &disk{only: only}
+	d := &disk{only: only, cause: syscall.EIO}
 	d.full.Store(-1)
 	return d, &durable.Faults{
 		Write: func(name string, n int) (int, error) {
@@ -47,7 +48,7 @@ func newDisk(only string) (*disk, *durable.Faults) {
 			if strings.HasPrefix(name, d.only) {
 				d.syncs.Add(1)
 				if d.sync.Load() {
-					return syscall.EIO
+					return d.cause
 				}
 			}
 			return nil
@@ -62,6 +63,7 @@ func TestFullDiskRefusesAndLosesNothing(t *testing.T) {
 			dir := newLogDir(t)
 			l := openLog(t, Config{Dir: dir, Faults: faults})
 			fill(t, l, 3)
+			before := walSize(t, dir)
 			d.full.Store(fits)
 			big := encode(t, l, 4, Event{Type: SignedIn, Policy: PolicyRef{Rule: strings.Repeat("r", 600)}, Body: strings.Repeat("x", 600)})
 			for range 3 {
@@ -71,6 +73,9 @@ func TestFullDiskRefusesAndLosesNothing(t *testing.T) {
 			}
 			if _, err := l.Record(t.Context(), Event{Type: NodeAlive, Body: strings.Repeat("x", 600)}); !errors.Is(err, ErrFull) {
 				t.Fatalf("%s: %v", where, err)
+			}
+			if after := walSize(t, dir); after != before {
+				t.Errorf("%s: %d bytes of a refused batch stay in the WAL", where, after-before)
 			}
 			if l.Err() != nil || l.State().Size != 3 {
 				t.Errorf("%s: the log stands at %d, %v", where, l.State().Size, l.Err())
@@ -91,33 +96,49 @@ func TestFullDiskRefusesAndLosesNothing(t *testing.T) {
 	}
 }
 
+func walSize(t testing.TB, dir string) int64 {
+	t.Helper()
+	info, err := os.Stat(dir + "/wal/000001.seg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
 func TestFailedSyncIsFinal(t *testing.T) {
 	for _, where := range []string{"wal/", "body/"} {
-		d, faults := newDisk(where)
-		dir := newLogDir(t)
-		l := openLog(t, Config{Dir: dir, Faults: faults})
-		fill(t, l, 2)
-		next := encode(t, l, 3, Event{Type: SignedIn})
-		d.sync.Store(true)
-		if _, err := l.Append(t.Context(), []Pending{next}); !errors.Is(err, ErrFailed) {
-			t.Fatalf("%s: %v", where, err)
+		for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
+			failedSyncIsFinal(t, where, cause)
 		}
-		select {
-		case <-l.Failed():
-		default:
-			t.Errorf("%s: Failed is not closed", where)
-		}
-		d.sync.Store(false)
-		before := d.syncs.Load()
-		if _, err := l.Append(t.Context(), []Pending{next}); !errors.Is(err, ErrFailed) {
-			t.Errorf("%s: the log goes on after a failed fsync: %v", where, err)
-		}
-		if _, err := l.Record(t.Context(), Event{Type: NodeAlive}); !errors.Is(err, ErrFailed) {
-			t.Errorf("%s: the log goes on after a failed fsync: %v", where, err)
-		}
-		if d.syncs.Load() != before {
-			t.Errorf("%s: fsync was tried again", where)
-		}
+	}
+}
+
+func failedSyncIsFinal(t *testing.T, where string, cause error) {
+	d, faults := newDisk(where)
+	d.cause = cause
+	dir := newLogDir(t)
+	l := openLog(t, Config{Dir: dir, Faults: faults})
+	fill(t, l, 2)
+	next := encode(t, l, 3, Event{Type: SignedIn})
+	d.sync.Store(true)
+	if _, err := l.Append(t.Context(), []Pending{next}); !errors.Is(err, ErrFailed) {
+		t.Fatalf("%s: %v", where, err)
+	}
+	select {
+	case <-l.Failed():
+	default:
+		t.Errorf("%s: Failed is not closed", where)
+	}
+	d.sync.Store(false)
+	before := d.syncs.Load()
+	if _, err := l.Append(t.Context(), []Pending{next}); !errors.Is(err, ErrFailed) {
+		t.Errorf("%s: the log goes on after a failed fsync: %v", where, err)
+	}
+	if _, err := l.Record(t.Context(), Event{Type: NodeAlive}); !errors.Is(err, ErrFailed) {
+		t.Errorf("%s: the log goes on after a failed fsync: %v", where, err)
+	}
+	if d.syncs.Load() != before {
+		t.Errorf("%s: fsync was tried again", where)
 	}
 }
 

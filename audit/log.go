@@ -30,6 +30,8 @@ type Config struct {
 	Logger *slog.Logger
 	Now    func() time.Time // nil: time.Now
 	Faults *durable.Faults  // nil outside tests
+
+	segment int64 // in place of segmentSize, for tests
 }
 
 // Errors of a Log, to be compared with by errors.Is.
@@ -163,6 +165,10 @@ func open(c Config) (_ *Log, err error) {
 	}
 	if l.lock, err = lockDir(dir); err != nil {
 		return nil, err
+	}
+	l.wal.size, l.bodies.size = segmentSize, segmentSize
+	if c.segment > 0 {
+		l.wal.size, l.bodies.size = c.segment, uint32(c.segment)
 	}
 	if err := l.recover(); err != nil {
 		return nil, err

@@ -176,7 +176,7 @@ func TestForgedOutboxRowIsRefused(t *testing.T) {
 	good := encode(t, l, 1, Event{Type: SignedIn, Body: "x"})
 	forged := map[string]Pending{
 		"body":      {1, good.Leaf, append(bytes.Clone(good.Body[:len(good.Body)-1]), '!')},
-		"no salt":   {1, good.Leaf, good.Body[:10]},
+		"no salt":   {1, bytes.Replace(good.Leaf, []byte(bodyHash(good.Body)), []byte(bodyHash(good.Body[:10])), 1), good.Body[:10]},
 		"counter":   {1, encode(t, l, 2, Event{Type: SignedIn}).Leaf, good.Body},
 		"node":      encode(t, other, 1, Event{Type: SignedIn}),
 		"spaces":    {1, bytes.Replace(good.Leaf, []byte(`,"time"`), []byte(`, "time"`), 1), good.Body},
@@ -218,7 +218,7 @@ func TestOpenRefusesWhatIsNoLog(t *testing.T) {
 	if _, err := Open(Config{Dir: dir, Node: "a/b"}); err == nil || !strings.Contains(err.Error(), "no name for a node") {
 		t.Error(err)
 	}
-	if err := Init(dir, testOrigin); err == nil || !strings.Contains(err.Error(), "already") {
+	if err := Init(dir, testOrigin); err == nil || !strings.Contains(err.Error(), "there is a log already") {
 		t.Error(err)
 	}
 	for _, origin := range []string{"", "a b", "a+b", "a\nb"} {
@@ -409,5 +409,31 @@ func TestLeafReadersAgree(t *testing.T) {
 		if fast, ok := scanLeaf(p.Leaf); ok && fmt.Sprint(fast.Policy) != fmt.Sprint(f.Policy) {
 			t.Errorf("%s: %v and %v", p.Leaf, fast, f)
 		}
+	}
+}
+
+func TestChangedBodyIsNotShown(t *testing.T) {
+	dir := newLogDir(t)
+	l := openLog(t, Config{Dir: dir})
+	fill(t, l, 1)
+	name := l.bodies.at.file()
+	p := readFile(t, dir, name)
+	_, data, _, err := readFrame(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data = bytes.Replace(bytes.Clone(data), []byte("Alice"), []byte("Malic"), 1)
+	writeFile(t, appendFrame(nil, frameBody, data), dir, name)
+	e, err := l.Entries(t.Context(), 0, 1)
+	if err != nil || len(e) != 1 || e[0].Body != nil {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+func TestKeyAndMetadataBelongTogether(t *testing.T) {
+	dir := newLogDir(t)
+	writeFile(t, readFile(t, newLogDir(t), fileMeta), dir, fileMeta)
+	if _, err := Open(Config{Dir: dir, Node: "a"}); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "are not those of log.key") {
+		t.Errorf("%v", err)
 	}
 }

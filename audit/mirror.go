@@ -18,7 +18,7 @@ const (
 type mirror struct {
 	out    io.Writer
 	logger *slog.Logger
-	lines  chan []byte
+	lines  chan mirrored
 	done   chan struct{}
 
 	mu      sync.Mutex // guards what follows, and sends on lines
@@ -26,11 +26,18 @@ type mirror struct {
 	closed  bool
 }
 
+// mirrored is a line that is not made yet: an entry, or a gap of so many.
+type mirrored struct {
+	index      int64
+	leaf, body []byte
+	gap        int
+}
+
 func newMirror(out io.Writer, logger *slog.Logger) *mirror {
 	if out == nil {
 		return nil
 	}
-	m := &mirror{out: out, logger: logger, lines: make(chan []byte, mirrorLines), done: make(chan struct{})}
+	m := &mirror{out: out, logger: logger, lines: make(chan mirrored, mirrorLines), done: make(chan struct{})}
 	go m.run()
 	return m
 }
@@ -42,7 +49,7 @@ func (m *mirror) run() {
 		if broken {
 			continue
 		}
-		if _, err := m.out.Write(line); err != nil {
+		if _, err := m.out.Write(line.text()); err != nil {
 			m.logger.Warn("the collector takes no more entries", "err", err)
 			broken = true
 		}
@@ -50,12 +57,8 @@ func (m *mirror) run() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.dropped > 0 && !broken {
-		_, _ = m.out.Write(gapLine(m.dropped)) // the last word; there is nobody to tell
+		_, _ = m.out.Write(mirrored{gap: m.dropped}.text()) // the last word; there is nobody to tell
 	}
-}
-
-func gapLine(n int) []byte {
-	return append(strconv.AppendInt([]byte(`{"gap":`), int64(n), 10), "}\n"...)
 }
 
 // add queues the lines of a batch. It never blocks.
@@ -70,30 +73,31 @@ func (m *mirror) add(first int64, items []item) {
 			return
 		}
 		if m.dropped > 0 && len(m.lines) < cap(m.lines) {
-			m.lines <- gapLine(m.dropped)
+			m.lines <- mirrored{gap: m.dropped}
 			m.dropped = 0
 		}
-		line := mirrorLine(first+int64(i), items[i].Leaf, items[i].Body)
 		select {
-		case m.lines <- line:
+		case m.lines <- mirrored{index: first + int64(i), leaf: items[i].Leaf, body: items[i].Body}:
 		default:
 			m.dropped++
 		}
 	}
 }
 
-// mirrorLine is the leaf's JSON with the index in front and the body at its end,
-// in place of the body's hash.
-func mirrorLine(index int64, leaf, body []byte) []byte {
-	var f Fields
-	if err := json.Unmarshal(leaf, &f); err != nil {
-		return nil
+// text is the leaf's JSON with the index in front and the body in place of its hash.
+func (l mirrored) text() []byte {
+	if l.gap > 0 {
+		return append(strconv.AppendInt([]byte(`{"gap":`), int64(l.gap), 10), "}\n"...)
+	}
+	f, err := parseLeaf(l.leaf)
+	if err != nil {
+		return nil // it was parsed before it was logged
 	}
 	line, err := json.Marshal(struct {
 		Index int64 `json:"index"`
 		Fields
 		Body json.RawMessage `json:"body"`
-	}{index, f, body[saltSize:]})
+	}{l.index, f, l.body[saltSize:]})
 	if err != nil {
 		return nil
 	}

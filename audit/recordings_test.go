@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"github.com/sallyport/sallyport/internal/durable"
 )
@@ -127,10 +128,8 @@ func TestRecordingKeepsEveryTrackExactly(t *testing.T) {
 		if !reflect.DeepEqual(line.Track, tracks[i]) {
 			t.Errorf("line %d: %#v\nwas %#v", i, line.Track, tracks[i])
 		}
-		for _, c := range line.Raw {
-			if c < 0x20 || c == 0x7f {
-				t.Errorf("line %d has a control character", i)
-			}
+		if strings.ContainsFunc(string(line.Raw), unicode.IsControl) {
+			t.Errorf("line %d has a control character", i)
 		}
 	}
 	r.closeBoth()
@@ -237,7 +236,7 @@ func TestChunkThatIsNotDurableEndsTheSession(t *testing.T) {
 	rec := start(t, r, "s1")
 	d.sync.Store(true)
 	write(t, rec, Query{SQL: strings.Repeat("x", chunkSize)})
-	<-rec.Failed()
+	await(t, rec.Failed(), "the recorder fails")
 	if err := rec.Write(Note{Text: "x"}); !errors.Is(err, ErrRecorder) {
 		t.Error(err)
 	}
@@ -258,7 +257,7 @@ func TestChunkThatCannotBeLoggedEndsTheSession(t *testing.T) {
 	rec := start(t, r, "s1")
 	d.full.Store(0)
 	write(t, rec, Query{SQL: strings.Repeat("x", chunkSize)})
-	<-rec.Failed()
+	await(t, rec.Failed(), "the recorder fails")
 	if err := rec.Err(); !errors.Is(err, ErrFull) {
 		t.Error(err)
 	}
@@ -268,11 +267,7 @@ func TestCrashedRecordingIsSealedUpToItsLastByte(t *testing.T) {
 	r := newRecorded(t, nil)
 	rec := start(t, r, "s1")
 	write(t, rec, Query{N: 1, SQL: strings.Repeat("x", chunkSize)})
-	for r.log.State().Size == 0 { // the chunk is logged behind Write
-		if rec.Err() != nil {
-			t.Fatal(rec.Err())
-		}
-	}
+	untilSize(t, r.log, 1)
 	write(t, rec, Query{N: 2, SQL: "select 2"}, QueryDone{N: 2, Rows: 1})
 	nothing := start(t, r, "s2")
 	_ = nothing
@@ -429,4 +424,12 @@ func FuzzLine(f *testing.F) {
 			t.Errorf("%#v is read as %#v, %v", d, line.Track, err)
 		}
 	})
+}
+
+func TestNoRecordingUnderAFailedLog(t *testing.T) {
+	r := newRecorded(t, nil)
+	_ = r.log.fail(errors.New("broken"))
+	if _, err := r.Start(t.Context(), Meta{Session: "s1"}); !errors.Is(err, ErrFailed) {
+		t.Errorf("%v", err)
+	}
 }

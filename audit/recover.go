@@ -65,8 +65,8 @@ func (l *Log) recover() error {
 
 // resume opens the last segment for writing and cuts the torn tail off.
 func (l *Log) resume(s *walScan) error {
-	l.wal = walWriter{dir: l.dir, origin: l.origin, segment: max(s.segment, 1)}
-	l.bodies = bodyWriter{dir: l.dir}
+	l.wal.dir, l.wal.origin, l.wal.segment = l.dir, l.origin, max(s.segment, 1)
+	l.bodies.dir = l.dir
 	if s.segment == 0 {
 		return nil
 	}

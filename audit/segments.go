@@ -35,6 +35,7 @@ type segmentHead struct {
 type walWriter struct {
 	dir     *durable.Dir
 	origin  string
+	size    int64 // of a full segment
 	file    *durable.File
 	segment uint32
 	offset  int64
@@ -45,7 +46,7 @@ type walWriter struct {
 func (w *walWriter) header(buf []byte, first int64) []byte {
 	segment := w.segment
 	switch {
-	case w.offset >= segmentSize:
+	case w.offset >= w.size:
 		segment++
 	case w.offset > 0:
 		return buf
@@ -59,7 +60,7 @@ func (w *walWriter) header(buf []byte, first int64) []byte {
 
 // write puts a batch on disk: one write, one fdatasync. It returns where the batch begins.
 func (w *walWriter) write(batch []byte) (place, error) {
-	if w.file == nil || w.offset >= segmentSize {
+	if w.file == nil || w.offset >= w.size {
 		if err := w.rotate(); err != nil {
 			return place{}, err
 		}
@@ -161,6 +162,7 @@ func (b bodyPlace) file() string {
 // A bodyWriter appends bodies. Only the log's writer goroutine uses it.
 type bodyWriter struct {
 	dir  *durable.Dir
+	size uint32 // of a full segment
 	file *durable.File
 	at   bodyPlace // where the next body goes
 	buf  []byte
@@ -169,7 +171,7 @@ type bodyWriter struct {
 // write puts the bodies on disk and says in each item where: they must be there
 // before the entries that name them.
 func (w *bodyWriter) write(items []item, now time.Time) error {
-	if month := bodyMonth(now); w.file == nil || w.at.month != month || w.at.offset >= segmentSize {
+	if month := bodyMonth(now); w.file == nil || w.at.month != month || w.at.offset >= w.size {
 		if err := w.rotate(month); err != nil {
 			return err
 		}
@@ -212,10 +214,10 @@ func (w *bodyWriter) rotate(month uint32) error {
 			return err
 		}
 		if n >= next.segment {
-			next.segment, next.offset = n, uint32(min(info.Size(), segmentSize))
+			next.segment, next.offset = n, uint32(min(info.Size(), int64(w.size)))
 		}
 	}
-	if next.offset >= segmentSize {
+	if next.offset >= w.size {
 		next.segment, next.offset = next.segment+1, 0
 	}
 	f, err := w.dir.OpenFile(next.file(), os.O_RDWR|os.O_CREATE, 0o600)

@@ -3,7 +3,9 @@ package audit
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
+	"time"
 )
 
 func chmod(t testing.TB, name string, mode os.FileMode) {
@@ -40,4 +42,24 @@ func copyDir(t testing.TB, from string) string {
 		chmod(t, filepath.Join(to, name), 0o600)
 	}
 	return to
+}
+
+// await fails the test where ch is not closed soon.
+func await(t testing.TB, ch <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-ch:
+	case <-time.After(20 * time.Second):
+		t.Fatal("not within 20 s: " + what)
+	}
+}
+
+// untilSize waits for entries that are logged behind the caller.
+func untilSize(t testing.TB, l *Log, size int64) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); l.State().Size < size; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("%d entries after 20 s, want %d", l.State().Size, size)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/mod/sumdb/note"
@@ -162,50 +163,138 @@ func refusedAt(ft fataler, t *testing.T, dir string, bad []byte, at int) {
 }
 
 // TestHolesOfACrash writes zeros where a sector of the last batch never reached the
-// disk, though later ones did.
+// disk, though earlier ones did.
 func TestHolesOfACrash(t *testing.T) {
 	w := writeBatches(t, 2, 6)
 	end := w.ends[0]
 	for sector := end / 512; sector*512 < len(w.wal); sector++ {
 		bad := bytes.Clone(w.wal)
-		from, to := max(sector*512, end), min((sector+1)*512, len(bad))
-		clear(bad[from:to])
-		if readable(bad[end:]) {
-			continue // the hole is not in a frame
-		}
+		clear(bad[max(sector*512, end):])
 		dir := w.crashed(t, bad)
 		l, err := Open(Config{Dir: dir, Node: "a"})
-		if to < len(bad) && err != nil && errors.Is(err, ErrDamaged) && lastFrameWhole(bad[end:]) {
-			continue // its checkpoint came through: it may have been acknowledged
+		if err != nil || l.State().Size != w.sizes[0] {
+			t.Fatalf("zeros from sector %d on: %v", sector, err)
 		}
-		if err != nil {
-			t.Fatalf("a hole at byte %d: %v", from, err)
+		fill(t, l, 1)
+		_ = l.Close()
+		mustVerify(t, dir, VerifyOptions{})
+	}
+}
+
+// TestHoleBeforeACheckpointIsNoTornTail zeroes a sector that later batches rest on.
+func TestHoleBeforeACheckpointIsNoTornTail(t *testing.T) {
+	w := writeBatches(t, 2, 6, 1)
+	for sector := w.ends[0]/512 + 1; (sector+1)*512 < w.ends[1]; sector++ {
+		bad := bytes.Clone(w.wal)
+		clear(bad[sector*512 : (sector+1)*512])
+		refusedAt(t, t, w.crashed(t, bad), bad, sector*512)
+	}
+}
+
+func TestTailLongerThanABatchIsNoTornTail(t *testing.T) {
+	w := writeBatches(t, 1)
+	bad := append(bytes.Clone(w.wal), make([]byte, maxTail+1)...)
+	refusedAt(t, t, w.crashed(t, bad), bad, len(w.wal))
+	good := append(bytes.Clone(w.wal), make([]byte, 4096)...)
+	l, err := Open(Config{Dir: w.crashed(t, good), Node: "a"})
+	if err != nil || l.State().Size != 1 {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+}
+
+func TestSegments(t *testing.T) {
+	dir := newLogDir(t)
+	begin := []byte(nil)
+	for range 3 { // over three lives of the log
+		l := openLog(t, Config{Dir: dir, segment: 2000})
+		if begin == nil {
+			begin = readFile(t, dir, fileCheckpoint)
 		}
-		if s := l.State(); s.Size != w.sizes[0] {
-			t.Errorf("a hole at byte %d: %d entries", from, s.Size)
-		}
+		fill(t, l, 20)
 		_ = l.Close()
 	}
+	segments, err := filepath.Glob(filepath.Join(dir, "wal/*.seg"))
+	if err != nil || len(segments) < 8 {
+		t.Fatalf("%d segments, %v", len(segments), err)
+	}
+	if bodies, err := filepath.Glob(filepath.Join(dir, "body/*/*.seg")); err != nil || len(bodies) < 2 {
+		t.Fatalf("%d segments of bodies, %v", len(bodies), err)
+	}
+	if r := mustVerify(t, dir, VerifyOptions{}); r.Size != 60 {
+		t.Errorf("%d entries", r.Size)
+	}
+	seg := func(n uint32) string { return filepath.FromSlash(walName(n)) }
+	for name, c := range map[string]struct {
+		do   func(dir string)
+		want string
+	}{
+		"a segment is gone": {func(d string) { _ = os.Remove(filepath.Join(d, seg(3))) }, "it is missing"},
+		"two are swapped": {func(d string) {
+			a, b := readFile(t, d, seg(3)), readFile(t, d, seg(4))
+			writeFile(t, a, d, seg(4))
+			writeFile(t, b, d, seg(3))
+		}, "put in another's place"},
+		"one is cut short": {func(d string) {
+			p := readFile(t, d, seg(3))
+			writeFile(t, p[:len(p)-3], d, seg(3))
+		}, "another segment follows"},
+		"one is cut at a batch": {func(d string) {
+			writeFile(t, append(readFile(t, d, seg(3))[:0:0], firstBatch(t, readFile(t, d, seg(3)))...), d, seg(3))
+		}, "come before it"},
+		"one is empty": {func(d string) { writeFile(t, nil, d, seg(3)) }, "another segment follows"},
+		"another log's": {func(d string) {
+			other := filepath.Join(t.TempDir(), "other")
+			if err := Init(other, "other.test/audit"); err != nil {
+				t.Fatal(err)
+			}
+			l := openLog(t, Config{Dir: other})
+			fill(t, l, 3)
+			_ = l.Close()
+			writeFile(t, readFile(t, other, seg(1)), d, seg(1))
+		}, "belongs to the log"},
+		"no head": {func(d string) {
+			p := readFile(t, d, seg(1))
+			_, _, size, err := readFrame(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			writeFile(t, p[size:], d, seg(1))
+		}, "does not begin with its head"},
+	} {
+		trial := copyDir(t, dir)
+		writeFile(t, begin, trial, fileCheckpoint)
+		c.do(trial)
+		if _, err := Open(Config{Dir: trial, Node: "a"}); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if r := verify(t, trial, VerifyOptions{}); r.Exit() != 1 {
+			t.Errorf("%s: %s", name, r.Verdict())
+		}
+	}
+	// A crash just after a new segment was made leaves it empty.
+	writeFile(t, nil, dir, walName(uint32(len(segments)+1)))
+	l := openLog(t, Config{Dir: dir})
+	fill(t, l, 1)
+	_ = l.Close()
+	if r := mustVerify(t, dir, VerifyOptions{}); r.Size != 61 {
+		t.Errorf("%d entries", r.Size)
+	}
 }
 
-func readable(p []byte) bool {
-	for len(p) > 0 {
-		_, _, size, err := readFrame(p)
+// firstBatch is a segment's head and first batch.
+func firstBatch(t testing.TB, p []byte) []byte {
+	t.Helper()
+	at := 0
+	for {
+		kind, _, size, err := readFrame(p[at:])
 		if err != nil {
-			return false
+			t.Fatal(err)
 		}
-		p = p[size:]
-	}
-	return true
-}
-
-func lastFrameWhole(p []byte) bool {
-	for i := range p {
-		if kind, _, size, err := readFrame(p[i:]); err == nil && kind == frameCheckpoint && i+size == len(p) {
-			return true
+		if at += size; kind == frameCheckpoint {
+			return p[:at]
 		}
 	}
-	return false
 }
 
 func TestCheckpointFileBoundsTheTornTail(t *testing.T) {

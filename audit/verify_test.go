@@ -38,11 +38,7 @@ func story(t testing.TB) *recorded {
 	log(Event{Type: SessionStarted, Actor: "iss#alice", Request: "r1", Grant: "g1", Session: "s1"})
 	rec := start(t, r, "s1")
 	write(t, rec, Query{SQL: strings.Repeat("x", chunkSize)})
-	for r.log.State().Size < 6 {
-		if rec.Err() != nil {
-			t.Fatal(rec.Err())
-		}
-	}
+	untilSize(t, r.log, 6)
 	write(t, rec, Query{SQL: "select 2"})
 	seal(t, rec, "expired")
 	log(Event{Type: SessionEnded, Actor: "gate", Request: "r1", Grant: "g1", Session: "s1"},
@@ -259,8 +255,9 @@ func TestGivenKeyIsTheOneThatCounts(t *testing.T) {
 	if r := mustVerify(t, dir, VerifyOptions{Key: meta.Key}); r.KeyFrom != "given" || len(r.Notes) != 0 {
 		t.Errorf("%+v", r)
 	}
-	if r := verify(t, other, VerifyOptions{Key: meta.Key}); r.Exit() != 1 {
-		t.Errorf("a whole other log: %s", r.Verdict())
+	r := verify(t, other, VerifyOptions{Key: meta.Key})
+	if r.Exit() != 1 || !strings.Contains(r.Findings[0].What, "another key than the one given") {
+		t.Errorf("a whole other log: %s, %v", r.Verdict(), r.Findings)
 	}
 }
 
@@ -375,12 +372,66 @@ func TestCountersHaveNoGap(t *testing.T) {
 
 // TestForeignCheckpointIsFound puts a checkpoint in place that another key signed.
 func TestForeignCheckpointIsFound(t *testing.T) {
-	dir := newLogDir(t)
-	l := openLog(t, Config{Dir: dir})
-	fill(t, l, 2)
-	text := torchwood.Checkpoint{Origin: testOrigin, Tree: tlog.Tree{N: 1, Hash: recordHash(mustRaw(t, l, 0))}}.String()
-	_ = l.Close()
-	skey, _, err := note.GenerateKey(constant{}, testOrigin)
+	w := writeBatches(t, 1, 1)
+	signed := func(origin, key string) []byte {
+		_, leaf, _ := splitEntry(entry(t, w.wal, 0))
+		var tr tree
+		tr.add(recordHash(leaf))
+		return signFor(t, torchwood.Checkpoint{Origin: origin, Tree: tlog.Tree{N: 1, Hash: tr.root()}}.String(), key)
+	}
+	_, _, foreignKey := foreignSigner(t)
+	foreign := signed(testOrigin, foreignKey)
+	dir := copyDir(t, w.dir)
+	rewrite(t, dir, func(f [][]byte) [][]byte {
+		f[2] = appendFrame(nil, frameCheckpoint, foreign)
+		return f
+	})
+	if r := verify(t, dir, VerifyOptions{}); r.Exit() != 1 || !strings.Contains(r.Findings[0].What, "not signed by the log's key") {
+		t.Errorf("%v", r.Findings)
+	}
+	// As the last one it is refused at start too.
+	dir = w.crashed(t, w.wal)
+	rewrite(t, dir, func(f [][]byte) [][]byte {
+		f[2] = appendFrame(nil, frameCheckpoint, foreign)
+		return f[:3]
+	})
+	if _, err := Open(Config{Dir: dir, Node: "a"}); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "not signed by the log's key") {
+		t.Errorf("%v", err)
+	}
+	// Neither is another log's checkpoint under the same key this log's.
+	key, err := note.NewVerifier(w.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := signed("other.test/audit", string(readFile(t, w.dir, fileKey)))
+	if _, why := openCheckpoint(other, testOrigin, key); !strings.Contains(why, "belongs to the log") {
+		t.Errorf("another log's checkpoint: %q", why)
+	}
+}
+
+// entry is the data of the n-th entry's frame.
+func entry(t testing.TB, wal []byte, n int) []byte {
+	t.Helper()
+	for len(wal) > 0 {
+		kind, data, size, err := readFrame(wal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kind == frameEntry {
+			if n == 0 {
+				return data
+			}
+			n--
+		}
+		wal = wal[size:]
+	}
+	t.Fatal("no such entry")
+	return nil
+}
+
+func foreignSigner(t testing.TB) (note.Signer, string, string) {
+	t.Helper()
+	skey, vkey, err := note.GenerateKey(constant{}, testOrigin)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -388,31 +439,25 @@ func TestForeignCheckpointIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return signer, vkey, skey
+}
+
+func signFor(t testing.TB, text, skey string) []byte {
+	t.Helper()
+	signer, err := note.NewSigner(strings.TrimSpace(skey))
+	if err != nil {
+		t.Fatal(err)
+	}
 	signed, err := note.Sign(&note.Note{Text: text}, signer)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rewrite(t, dir, func(f [][]byte) [][]byte {
-		f[2] = appendFrame(nil, frameCheckpoint, signed)
-		return f
-	})
-	if r := verify(t, dir, VerifyOptions{}); r.Exit() != 1 || !strings.Contains(r.Findings[0].What, "not signed by the log's key") {
-		t.Errorf("%v", r.Findings)
-	}
+	return signed
 }
 
 type constant struct{}
 
 func (constant) Read(p []byte) (int, error) { clear(p); return len(p), nil }
-
-func mustRaw(t testing.TB, l *Log, index int64) []byte {
-	t.Helper()
-	e, err := l.Entries(t.Context(), index, 1)
-	if err != nil || len(e) != 1 {
-		t.Fatal(err)
-	}
-	return e[0].Raw
-}
 
 // TestTilesAndCheckpointAreReadByOthers walks the published log as any C2SP client
 // does, with another implementation of the format.
