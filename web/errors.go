@@ -88,6 +88,8 @@ func status(err error) int {
 		return http.StatusForbidden
 	case errors.As(err, &invalid):
 		return http.StatusUnprocessableEntity
+	case errors.Is(err, session.ErrStopping):
+		return http.StatusServiceUnavailable
 	case errors.As(err, &held), errors.As(err, &ended):
 		return http.StatusConflict
 	case errors.As(err, &failed):

@@ -292,6 +292,17 @@ func TestErrorsByAudience(t *testing.T) {
 	}
 }
 
+// A gate that stops says so, and what is asked of it meanwhile comes to nothing.
+func TestStoppedGate(t *testing.T) {
+	f := start(t)
+	alice := f.as(t, "alice")
+	f.browser(t).get("/readyz").want(t, 200, "ok")
+	fatal(t, f.gate.Stop(t.Context(), 0))
+	f.browser(t).get("/readyz").want(t, 503, "Not ready")
+	f.browser(t).get("/healthz").want(t, 503, "The gate has stopped")
+	alice.post("/requests/new", "access", "orders as reader", "reason", "INC-5").want(t, 503, "The gate is stopping")
+}
+
 func TestBudgets(t *testing.T) {
 	assets, err := loadAssets()
 	fatal(t, err)
