@@ -21,7 +21,7 @@ func TestHeldConnectionGoesThrough(t *testing.T) {
 	page := alice.signIn("/login?to="+c.link, "alice").want(t, 200, "A connection of yours is waiting for", c.phrase, "psql from 127.0.0.1", "1 of dba")
 	page.lacks(t, "The connection came from")
 	alice.post(c.link, "phrase", c.phrase, "reason", "", "for", "30").want(t, 422, `role="alert"`, `aria-invalid="true"`)
-	alice.post(c.link, "phrase", c.phrase, "reason", "INC-42\r\nstuck", "for", "30").want(t, 200, "Waiting for 1 of dba", `<noscript><meta http-equiv="refresh"`, "INC-42 stuck")
+	alice.post(c.link, "phrase", c.phrase, "reason", "INC-42\r\nstuck", "for", "30").want(t, 200, "Waiting for 1 of", `<noscript><meta http-equiv="refresh"`, "INC-42 stuck")
 	id := decode[struct{ Requests []session.Request }](t, bob.api("GET", "/api/v1/inbox", "", nil)).Requests[0].ID
 	bob.get("/").want(t, 200, "Inbox (1)", "1 request waits for your yes or no")
 	bob.get("/requests/"+id).want(t, 200, "wants", "psql is waiting", "INC-42 stuck", "signed in from the same address", "Never alice")

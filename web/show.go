@@ -143,6 +143,7 @@ func (s *Web) funcs() template.FuncMap {
 		"seconds": func(d time.Duration) int { return int(d / time.Second) },
 		"choices": choices,
 		"needs":   needs,
+		"waits":   s.gate.WaitsFor,
 		"cause":   causeWords,
 		"now":     s.now,
 		"add":     func(t time.Time, d time.Duration) time.Time { return t.Add(d) },
