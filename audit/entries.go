@@ -90,7 +90,7 @@ type entryReader struct {
 	wal      *os.File
 	segment  uint32
 	body     *os.File
-	bodyFile string
+	bodyFile bodyPlace
 }
 
 func (r *entryReader) close() {
@@ -141,15 +141,15 @@ func (r *entryReader) leaf(at place) ([]byte, bodyPlace, error) {
 
 // sealed reads salt and body; why says what is wrong with them.
 func (r *entryReader) sealed(where bodyPlace, hash string) (sealed []byte, why string) {
-	if name := where.file(); r.body == nil || r.bodyFile != name {
-		f, err := r.dir.Open(name)
+	if r.body == nil || r.bodyFile.month != where.month || r.bodyFile.segment != where.segment {
+		f, err := r.dir.Open(where.file())
 		if err != nil {
 			return nil, "its body's file cannot be opened"
 		}
 		if r.body != nil {
 			_ = r.body.Close() // only read
 		}
-		r.body, r.bodyFile = f, name
+		r.body, r.bodyFile = f, where
 	}
 	kind, data, err := frameAt(r.body, int64(where.offset))
 	if err != nil || kind != frameBody || len(data) < saltSize {

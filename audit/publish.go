@@ -53,6 +53,9 @@ type tileFile struct {
 func (p *publisher) add(leaf []byte, hash tlog.Hash) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.bundle == nil {
+		p.bundle = make([]byte, 0, torchwood.TileWidth*(len(leaf)+64))
+	}
 	bundle, err := torchwood.AppendTileEntry(p.bundle, leaf)
 	if err != nil {
 		panic(err) // a leaf is at most MaxLeaf

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -24,9 +25,16 @@ func readFile(t testing.TB, parts ...string) []byte {
 	return p
 }
 
+// writeFile is os.WriteFile without O_TRUNC, which makes ext4 flush at close: the
+// trials here write thousands of files.
 func writeFile(t testing.TB, data []byte, parts ...string) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(parts...), data, 0o600); err != nil {
+	f, err := os.OpenFile(filepath.Join(parts...), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt(data, 0)
+	if err = errors.Join(err, f.Truncate(int64(len(data))), f.Close()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -256,18 +256,18 @@ func (v *verifier) entry(index int64, where bodyPlace, leaf []byte, hash tlog.Ha
 	if err != nil {
 		return &Damage{Why: err.Error()}
 	}
-	name := fmt.Sprintf("entry %d (%s)", index, f.Type)
+	name := func() string { return fmt.Sprintf("entry %d (%s)", index, f.Type) } // rarely asked for
 	if f.Counter != v.streams[f.Node]+1 {
-		v.found(name, fmt.Sprintf("counter %d of node %s comes after %d", f.Counter, f.Node, v.streams[f.Node]))
+		v.found(name(), fmt.Sprintf("counter %d of node %s comes after %d", f.Counter, f.Node, v.streams[f.Node]))
 	}
 	v.streams[f.Node] = f.Counter
 	v.Last = f.When()
 	sealed, why := v.bodies.sealed(where, f.Body)
 	if why != "" {
-		v.found(name, why)
+		v.found(name(), why)
 	}
 	for _, what := range v.refs.check(f) {
-		v.found(name, what)
+		v.found(name(), what)
 	}
 	if (f.Type == RecordingChunk || f.Type == RecordingSealed) && why == "" {
 		t := v.trails[f.Session]
@@ -276,7 +276,7 @@ func (v *verifier) entry(index int64, where bodyPlace, leaf []byte, hash tlog.Ha
 			v.trails[f.Session] = t
 		}
 		if err := t.add(f.Type, sealed[saltSize:]); err != nil {
-			v.found(name, fmt.Sprintf("session %s: %s", f.Session, err))
+			v.found(name(), fmt.Sprintf("session %s: %s", f.Session, err))
 		}
 	}
 	v.tiles.add(leaf, hash)
@@ -353,7 +353,7 @@ func (v *verifier) checkEdge(signed []byte) error {
 // bodyFiles reads bodies in the order in which they were written, a file at a time.
 type bodyFiles struct {
 	dir  *durable.Dir
-	name string
+	have bodyPlace // the file; its month is 0 for none
 	data []byte
 	err  error
 }
@@ -363,7 +363,7 @@ func (b *bodyFiles) sealed(where bodyPlace, hash string) (sealed []byte, why str
 	kind, data, err := b.frame(where)
 	if err != nil || kind != frameBody || len(data) < saltSize {
 		// The file may have grown since it was read.
-		b.name = ""
+		b.have = bodyPlace{}
 		if kind, data, err = b.frame(where); err != nil || kind != frameBody || len(data) < saltSize {
 			return nil, fmt.Sprintf("its body at %s, byte %d, is gone", where.file(), where.offset)
 		}
@@ -375,9 +375,9 @@ func (b *bodyFiles) sealed(where bodyPlace, hash string) (sealed []byte, why str
 }
 
 func (b *bodyFiles) frame(where bodyPlace) (byte, []byte, error) {
-	if name := where.file(); b.name != name {
-		b.name = name
-		b.data, b.err = b.dir.ReadFile(name)
+	if where.month != b.have.month || where.segment != b.have.segment {
+		b.have = where
+		b.data, b.err = b.dir.ReadFile(where.file())
 	}
 	if b.err != nil {
 		return 0, nil, b.err
