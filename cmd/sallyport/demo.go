@@ -160,21 +160,24 @@ orders, and an OIDC provider with these people (all made up):
 
 4  Prove that the record is untouched, now or after Ctrl-C:
 
-     sallyport audit verify --config %s
+     %s audit verify --config %s
 
 On the command line, Bob does the same by
 
-     sallyport login --server %s --ca %s
-     sallyport requests list --state pending
+     %s login --server %s --ca %s
+     %s requests list --state pending
 
 Browsers ask about the demo's CA; to trust it, import %s.
 Everything is in %s. Ctrl-C stops all of it.
-`, host, port, d.CA, d.Web, d.Config, d.Web, d.CA, d.CA, d.Dir)
+`, host, port, d.CA, d.Web, self(), d.Config, self(), d.Web, d.CA, self(), d.CA, d.Dir)
 	_, err = io.WriteString(w, text)
 	return err
 }
 
 func afterDemo(w io.Writer, d *demo.Demo) {
-	fmt.Fprintf(w, "\nEverything is stopped. The record is in %s; check it with:\n\n  sallyport audit verify --config %s\n", //nolint:errcheck // the terminal
-		filepath.Join(d.Dir, "audit"), d.Config)
+	fmt.Fprintf(w, "\nEverything is stopped. The record is in %s; check it with:\n\n  %s audit verify --config %s\n", //nolint:errcheck // the terminal
+		filepath.Join(d.Dir, "audit"), self(), d.Config)
 }
+
+// self is this program as it was typed, for lines to type next.
+func self() string { return shellQuote(os.Args[0]) }

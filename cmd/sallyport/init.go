@@ -261,8 +261,8 @@ func (in *initial) next(w io.Writer, host string) error {
 
 2  Check, release and sign the policy (%d of: %s):
      sallyport policy check %s
-     sallyport policy release %s 1 --expires 90d
-     sallyport policy sign %s 1 --key ~/.ssh/id_ed25519
+     sallyport policy release 1 --expires 90d --dir %s
+     sallyport policy sign 1 --key ~/.ssh/id_ed25519 --dir %s
 
 3  Check everything, and start:
      sallyport check --config %s

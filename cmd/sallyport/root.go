@@ -40,7 +40,7 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use: "sallyport", Short: "Hold, approve, record and cut access", Long: about,
 		Example:      "  sallyport demo\n  sallyport login --server https://gate.example.com\n  sallyport requests list",
-		SilenceUsage: true, SilenceErrors: true,
+		SilenceUsage: true, SilenceErrors: true, SuggestionsMinimumDistance: 2,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 		Args:              cobra.NoArgs,
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
