@@ -183,13 +183,13 @@ var identityOidc = []Guard{
 	},
 	{
 		"identity/oidc.audience", "identity/oidc/idtoken.go",
-		"if !slices.Contains(id.Audience, want.audience) {",
-		"if false && !slices.Contains(id.Audience, want.audience) {",
+		"if !slices.ContainsFunc(id.Audience, func(a string) bool { return slices.Contains(want.audiences, a) }) {",
+		"if false && !slices.ContainsFunc(id.Audience, func(a string) bool { return slices.Contains(want.audiences, a) }) {",
 		"./identity/oidc", "TestTokenForAnotherAudience", "unchecked token type or signature",
 	},
 	{
 		"identity/oidc.azp", "identity/oidc/idtoken.go",
-		`if azp != "" && azp != want.audience {`,
+		`if azp != "" && azp != want.azp {`,
 		"if false {",
 		"./identity/oidc", "TestTokenMadeForAnotherClient", "unchecked token type or signature",
 	},
