@@ -43,6 +43,10 @@ func TestWhateverCutsSaysSo(t *testing.T) {
 			reload(t, f, strings.ReplaceAll(gatetest.Rules, `"reader"`, `"owner"`))
 			return nil
 		}, session.ErrPolicy, "the policy changed"},
+		{"groups", func(t *testing.T, f *gatetest.Fixture, alice identity.SignIn, _ *session.Session) error {
+			alice.User.Groups = []string{"sales"}
+			return f.Refreshed(t.Context(), alice)
+		}, session.ErrPolicy, "your groups changed"},
 		{"stopping", func(t *testing.T, f *gatetest.Fixture, _ identity.SignIn, _ *session.Session) error {
 			f.Close(t)
 			return nil

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -158,8 +159,10 @@ func (g *Gate) Standing(ctx context.Context) (list []identity.SignIn, err error)
 	return list, err
 }
 
-// Refreshed keeps what a refresh told: the groups of now, which count from now on.
+// Refreshed keeps what a refresh told: the groups of now, which count from now on,
+// for what runs already too.
 func (g *Gate) Refreshed(ctx context.Context, s identity.SignIn) error {
+	moved := false
 	_, err := g.c.Store.Update(ctx, func(t Tx) error {
 		old, err := t.SignIn(s.ID)
 		if err != nil {
@@ -172,6 +175,7 @@ func (g *Gate) Refreshed(ctx context.Context, s identity.SignIn) error {
 		if err != nil {
 			return err
 		}
+		moved = !slices.Equal(account.User.Groups, s.User.Groups)
 		account.User = s.User
 		if err := t.SaveAccount(account); err != nil {
 			return err
@@ -179,7 +183,10 @@ func (g *Gate) Refreshed(ctx context.Context, s identity.SignIn) error {
 		old.User, old.Checked, old.Refresh = s.User, s.Checked, s.Refresh
 		return t.SaveSignIn(old)
 	})
-	return err
+	if err != nil || !moved {
+		return err
+	}
+	return g.recheck(ctx, Filter{State: string(GrantActive), User: s.User.ID()}, "your groups changed")
 }
 
 // SignOut ends a sign-in and what it opened: its grants are revoked, their sessions

@@ -219,13 +219,20 @@ func (g *Gate) Reload(ctx context.Context, p *policy.Policy, loaded audit.Event)
 		return err
 	}
 	g.policy.Store(p)
-	type cut struct {
-		grant string
-		why   *Ended
+	if err := g.recheck(ctx, Filter{State: string(GrantActive)}, "the policy changed"); err != nil {
+		g.fail(err) // who is no longer allowed could not be told from who is
+		return err
 	}
-	var cuts []cut
+	return nil
+}
+
+// recheck asks the policy of now about active grants, with what is known of their
+// users now, and cuts those that it does not allow. because begins their sentence.
+func (g *Gate) recheck(ctx context.Context, f Filter, because string) error {
+	p := g.Policy()
+	cuts := map[string]*Ended{}
 	err := g.view(ctx, func(t Tx) error {
-		active, err := t.Grants(Filter{State: string(GrantActive)})
+		active, err := t.Grants(f)
 		if err != nil {
 			return err
 		}
@@ -234,24 +241,25 @@ func (g *Gate) Reload(ctx context.Context, p *policy.Policy, loaded audit.Event)
 			if err != nil {
 				return err
 			}
-			in := r.Input
-			if account, err := t.Account(gr.Key.User); err == nil {
-				in.User = account.User
+			account, err := t.Account(gr.Key.User)
+			if err != nil {
+				return err
 			}
+			in := r.Input
+			in.User = account.User
 			if err := g.stillAllowed(p, in, r, gr); err != nil {
 				say, _ := Message(err)
-				cuts = append(cuts, cut{gr.ID, &Ended{Cause: ErrPolicy.Cause, Say: "the policy changed: " + say, At: time.Now()}})
+				cuts[gr.ID] = &Ended{Cause: ErrPolicy.Cause, Say: because + ": " + say, At: time.Now()}
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		g.fail(err) // who is no longer allowed could not be told from who is
 		return err
 	}
-	for _, c := range cuts {
-		g.cutGrants(c.why, c.grant)
-		if err := g.writeCut(ctx, c.why, GrantRevoked, identity.User{}, c.grant); err != nil {
+	for id, why := range cuts {
+		g.cutGrants(why, id)
+		if err := g.writeCut(ctx, why, GrantRevoked, identity.User{}, id); err != nil {
 			return err
 		}
 	}
