@@ -1,0 +1,184 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+type handlerFunc func(ctx context.Context, conn net.Conn) error
+
+func (f handlerFunc) Serve(ctx context.Context, conn net.Conn) error { return f(ctx, conn) }
+
+// echo answers until its client or the server ends.
+func echo(ctx context.Context, conn net.Conn) error {
+	_ = conn.SetDeadline(time.Time{})
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })
+	defer stop()
+	_, err := io.Copy(conn, struct{ io.Reader }{conn})
+	return err
+}
+
+func serve(t testing.TB, s *Server, h Handler) string {
+	t.Helper()
+	if err := s.Listen(t.Context(), Listener{Name: "echo", Address: "127.0.0.1:0", Handler: h}); err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(context.Background()) }()
+	t.Cleanup(func() {
+		_ = s.Close()
+		if err := <-served; !errors.Is(err, ErrServerClosed) {
+			t.Error(err)
+		}
+	})
+	return s.Addrs()[0].String()
+}
+
+func dial(t testing.TB, addr string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	return c
+}
+
+func TestAllAreBoundOrNone(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	s := &Server{}
+	err = s.Listen(t.Context(), Listener{Name: "a", Address: "127.0.0.1:0"}, Listener{Name: "b", Address: taken.Addr().String()})
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "listen for b on "+taken.Addr().String()) {
+		t.Fatal(err)
+	}
+	if n := len(s.Addrs()); n > 0 {
+		t.Fatalf("%d listeners are left", n)
+	}
+}
+
+func TestConnectionsOverACapAreClosed(t *testing.T) {
+	for name, s := range map[string]*Server{"per source": {MaxPerSource: 2}, "in total": {MaxConnections: 2}} {
+		t.Run(name, func(t *testing.T) {
+			addr := serve(t, s, handlerFunc(echo))
+			one, two := dial(t, addr), dial(t, addr)
+			for _, c := range []net.Conn{one, two} {
+				write(t, c, "hello")
+				expect(t, c, "hello")
+			}
+			if _, err := dial(t, addr).Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Fatalf("the third is not closed: %v", err)
+			}
+			_ = one.Close()
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			for range 5000 { // the place is free once the handler has noticed
+				c := dial(t, addr)
+				if _, err := io.WriteString(c, "again"); err == nil {
+					if _, err := io.ReadFull(c, make([]byte, 5)); err == nil {
+						return
+					}
+				}
+				<-tick.C
+			}
+			t.Fatal("the place is not given back")
+		})
+	}
+}
+
+func TestHandlersStartWithADeadline(t *testing.T) {
+	ended := make(chan error, 1)
+	addr := serve(t, &Server{Handshake: 50 * time.Millisecond}, handlerFunc(func(_ context.Context, c net.Conn) error {
+		_, err := c.Read(make([]byte, 1))
+		ended <- err
+		return err
+	}))
+	dial(t, addr)
+	var timeout net.Error
+	if err := <-ended; !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Fatalf("a silent client is waited for: %v", err)
+	}
+}
+
+func TestShutdownWaitsThenCuts(t *testing.T) {
+	s := &Server{}
+	addr := serve(t, s, handlerFunc(echo))
+	c := dial(t, addr)
+	write(t, c, "hello")
+	expect(t, c, "hello")
+	done := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { done <- s.Shutdown(ctx) }()
+	for { // the listener is closed first
+		extra, err := net.Dial("tcp", addr)
+		if err != nil {
+			break
+		}
+		_ = extra.Close()
+	}
+	write(t, c, "still here")
+	expect(t, c, "still here")
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err == nil {
+		t.Fatal("the connection lives on")
+	}
+}
+
+// scarce is a listener that has no file descriptors for a while.
+type scarce struct {
+	net.Listener
+	fails atomic.Int32
+}
+
+func (l *scarce) Accept() (net.Conn, error) {
+	if l.fails.Add(-1) >= 0 {
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+func TestAcceptErrorsThatPassAreWaitedOut(t *testing.T) {
+	s := &Server{}
+	if err := s.Listen(t.Context(), Listener{Name: "echo", Address: "127.0.0.1:0", Handler: handlerFunc(echo)}); err != nil {
+		t.Fatal(err)
+	}
+	l := &scarce{Listener: s.listeners[0].l}
+	l.fails.Store(3)
+	s.listeners[0].l = l
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(t.Context()) }()
+	c := dial(t, l.Addr().String())
+	write(t, c, "hello")
+	expect(t, c, "hello")
+	_ = s.Close()
+	if err := <-served; !errors.Is(err, ErrServerClosed) {
+		t.Fatal(err)
+	}
+}
+
+func TestPeekLeavesTheByte(t *testing.T) {
+	a, b := pair(t)
+	write(t, a, "hello")
+	c := NewConn(b)
+	if first, err := c.Peek(); err != nil || first != 'h' {
+		t.Fatalf("%q, %v", first, err)
+	}
+	expect(t, c, "hello")
+	if NewConn(c) != c {
+		t.Fatal("wrapped twice")
+	}
+}
