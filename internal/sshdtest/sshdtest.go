@@ -1,6 +1,5 @@
 // Package sshdtest gives tests a real OpenSSH: an sshd on loopback with keys of its
-// own and no PAM, that lets in whom a session CA certified, as the user that runs
-// the tests. Everything it starts is ended by its process id.
+// own and no PAM, that lets in whom a session CA certified, as an ordinary user. Everything it starts is ended by its process id.
 package sshdtest
 
 import (
@@ -15,6 +14,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,8 +28,8 @@ import (
 type Server struct {
 	Address string // host:port
 	HostKey string // its public key as a line: "ssh-ed25519 AAAA..."
-	Account string // the only account that can be logged in to: the tests' own user
-	Dir     string // its folder; authorized_keys in it is read at every login
+	Account string // the only account that can be logged in to
+	Dir     string // the account's home; authorized_keys in it is read at every login
 
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -55,6 +55,7 @@ PrintLastLog no
 PermitUserRC no
 Subsystem sftp internal-sftp
 AcceptEnv LANG LC_* GIT_PROTOCOL LD_PRELOAD
+SetEnv HOME=%[2]s
 AllowAgentForwarding yes
 AllowTcpForwarding yes
 AllowStreamLocalForwarding yes
@@ -69,12 +70,8 @@ LogLevel VERBOSE
 // trusted; nil: none.
 func Start(t testing.TB, trusted ssh.PublicKey) *Server {
 	t.Helper()
-	me, err := user.Current()
-	must(t, err)
-	if os.Geteuid() == 0 {
-		must(t, os.MkdirAll("/run/sshd", 0o755)) // sshd refuses to run as root without
-	}
-	s := &Server{Account: me.Username, Dir: t.TempDir(), done: make(chan struct{})}
+	me := account(t)
+	s := &Server{Account: me.Username, Dir: folder(t, me), done: make(chan struct{})}
 	key := Key(t, filepath.Join(s.Dir, "host"))
 	s.HostKey = Line(key.PublicKey())
 	trust := ""
@@ -84,19 +81,92 @@ func Start(t testing.TB, trusted ssh.PublicKey) *Server {
 	}
 	write(t, filepath.Join(s.Dir, "authorized_keys"), nil)
 	s.Address = free(t)
+	// HOME is the folder, so that no profile of the machine is run at each login.
 	write(t, filepath.Join(s.Dir, "sshd_config"), fmt.Appendf(nil, config, s.Address, s.Dir, trust))
-	s.run(t)
+	s.run(t, me)
 	return s
 }
 
-func (s *Server) run(t testing.TB) {
+// account is who the server runs as: an sshd without privileges lets in nobody else.
+// Root is avoided, because sshd passes no signals on to root's processes.
+func account(t testing.TB) *user.User {
 	t.Helper()
+	if os.Geteuid() != 0 {
+		me, err := user.Current()
+		must(t, err)
+		return me
+	}
+	for _, name := range []string{"postgres", "sshdtest"} {
+		if me, err := user.Lookup(name); err == nil {
+			return me
+		}
+	}
+	t.Fatal("as root the tests need an ordinary account with a shell; type: useradd -m -s /bin/bash sshdtest")
+	return nil
+}
+
+// folder is a folder of the account's own, outside those of the test, which are closed to it.
+func folder(t testing.TB, me *user.User) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sshdtest")
+	must(t, err)
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("remove sshd's folder: %v", err)
+		}
+	})
+	own(t, dir, me)
+	return dir
+}
+
+func own(t testing.TB, path string, me *user.User) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return
+	}
+	uid, gid := ids(t, me)
+	must(t, os.Chown(path, uid, gid))
+}
+
+func group(t testing.TB, name string) []uint32 {
+	t.Helper()
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return nil
+	}
+	gid, err := strconv.Atoi(g.Gid)
+	must(t, err)
+	return []uint32{uint32(gid)} //nolint:gosec // of the system's own groups
+}
+
+func ids(t testing.TB, me *user.User) (uid, gid int) {
+	t.Helper()
+	uid, err := strconv.Atoi(me.Uid)
+	must(t, err)
+	gid, err = strconv.Atoi(me.Gid)
+	must(t, err)
+	return uid, gid
+}
+
+func (s *Server) run(t testing.TB, me *user.User) {
+	t.Helper()
+	files, err := os.ReadDir(s.Dir)
+	must(t, err)
+	for _, f := range files {
+		own(t, filepath.Join(s.Dir, f.Name()), me)
+	}
 	path, err := exec.LookPath("sshd")
 	if err != nil {
 		path = "/usr/sbin/sshd" // not on everybody's PATH, and sshd wants its whole path
 	}
 	s.cmd = exec.Command(path, "-D", "-e", "-f", filepath.Join(s.Dir, "sshd_config"))
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if os.Geteuid() == 0 {
+		uid, gid := ids(t, me)
+		// The group tty lets sshd hand terminals to it where devpts does not do so itself.
+		s.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), Groups: group(t, "tty")} //nolint:gosec // of the system's own accounts
+		s.cmd.Dir = s.Dir
+	}
 	stderr, err := s.cmd.StderrPipe()
 	must(t, err)
 	must(t, s.cmd.Start())

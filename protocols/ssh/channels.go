@@ -25,6 +25,7 @@ type pair struct {
 	kind    string
 	watch   observer // what the bytes are looked at by
 	bytes   atomic.Int64
+	cutting atomic.Bool // cut has the client's side, from its first moment on
 
 	// mu makes what the client receives and what is recorded one order. It is held
 	// while a slow client is written to.
@@ -110,8 +111,7 @@ func (p *pair) run(fromClient, fromTarget <-chan *ssh.Request) {
 // close.
 func (p *pair) finish(gone <-chan struct{}) {
 	p.mu.Lock()
-	cut := p.ended
-	if !cut {
+	if !p.cutting.Load() {
 		_ = p.client.CloseWrite() // the client may have gone; so below
 	}
 	p.mu.Unlock()
@@ -122,11 +122,13 @@ func (p *pair) finish(gone <-chan struct{}) {
 	<-p.closing()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.ended && p.exit != "" {
-		_, _ = p.client.SendRequest(p.exit, false, p.how)
+	if !p.cutting.Load() {
+		if p.exit != "" {
+			_, _ = p.client.SendRequest(p.exit, false, p.how)
+		}
+		p.ended = true
+		_ = p.client.Close()
 	}
-	p.ended = true
-	_ = p.client.Close()
 	if p.tty != nil && p.word != "" {
 		p.r.over(p.r.rec.terminal(p.stream, "x", []byte(p.word)))
 	}
@@ -214,7 +216,7 @@ var errCut = errors.New("the session was cut")
 func (p *pair) pass(data []byte, to io.Writer, suffix string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ended {
+	if p.ended || p.cutting.Load() {
 		return errCut
 	}
 	p.bytes.Add(int64(len(data)))
@@ -269,6 +271,7 @@ func (p *pair) warn(line string) {
 // does not take what it was sent before, the words cannot reach it, and it is closed
 // without them.
 func (p *pair) cut(say string) {
+	p.cutting.Store(true)
 	said := make(chan struct{})
 	p.r.busy.Go(func() {
 		defer close(said)

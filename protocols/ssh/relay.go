@@ -83,7 +83,11 @@ func (r *relay) end(cause error) {
 		defer timer.Stop()
 		told := make(chan struct{})
 		var telling sync.WaitGroup
-		for _, p := range r.all() {
+		pairs := r.all()
+		for _, p := range pairs {
+			p.cutting.Store(true) // before the target's processes end by it, which would else be all that is said
+		}
+		for _, p := range pairs {
 			r.busy.Go(p.hangUp)
 			telling.Add(1)
 			r.busy.Go(func() { defer telling.Done(); p.cut(say) })
@@ -93,7 +97,9 @@ func (r *relay) end(cause error) {
 		case <-told:
 		case <-timer.C:
 		}
-		r.lingers(timer.C)
+		if len(pairs) > 0 {
+			r.lingers(timer.C)
+		}
 	}
 	_ = r.target.Close() // either may have gone
 	_ = r.client.Close()

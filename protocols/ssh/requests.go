@@ -54,9 +54,9 @@ func (p *pair) asked(requests <-chan *ssh.Request) {
 			var v breakRequest
 			ok = read(request, &v) && p.begun() && p.send(request, v)
 		case "eow@openssh.com":
-			ok = p.begun() && p.send(request, struct{}{})
+			ok = p.begun() && p.send(request, nil)
 		case "auth-agent-req@openssh.com":
-			ok = p.lends(request, channelAgent, struct{}{})
+			ok = p.lends(request, channelAgent, nil)
 		case "x11-req":
 			var v x11Request
 			ok = read(request, &v) && p.lends(request, channelX11, v)
@@ -70,7 +70,11 @@ func read(request *ssh.Request, into any) bool { return ssh.Unmarshal(request.Pa
 
 // send passes a request on and waits for the answer where the client wants one.
 func (p *pair) send(request *ssh.Request, payload any) bool {
-	ok, err := p.target.SendRequest(request.Type, request.WantReply, ssh.Marshal(payload))
+	var data []byte
+	if payload != nil {
+		data = ssh.Marshal(payload)
+	}
+	ok, err := p.target.SendRequest(request.Type, request.WantReply, data)
 	return ok && err == nil
 }
 
@@ -170,7 +174,7 @@ func (p *pair) start(request *ssh.Request) bool {
 func (p *pair) wants(request *ssh.Request) (kind, what string, payload any, ok bool) {
 	switch request.Type {
 	case "shell":
-		return channelShell, "", struct{}{}, len(request.Payload) == 0
+		return channelShell, "", nil, len(request.Payload) == 0
 	case "exec":
 		var v execRequest
 		ok := read(request, &v)

@@ -25,7 +25,6 @@ import (
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/gatetest"
 	"github.com/sallyport/sallyport/internal/sshdtest"
-	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/protocols/ssh"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/session"
@@ -58,12 +57,6 @@ rule "ops" {
   role    = ["ops"]
   who     = { groups = ["engineering"] }
   longest = "1h"
-}
-rule "brief" {
-  target   = { name = "web-1" }
-  role     = ["brief"]
-  who      = { groups = ["engineering"] }
-  longest  = "1h"
 }
 rule "runner" {
   target  = { name = "web-1" }
@@ -110,7 +103,6 @@ target "web-1" {
   }
   role "deploy" { account = "%[3]s" }
   role "ops"    { account = "%[3]s" }
-  role "brief"  { account = "%[3]s" }
   role "runner" { account = "%[3]s" }
   role "copier" { account = "%[3]s" }
   role "tunnel" { account = "%[3]s" }
@@ -467,4 +459,20 @@ func must(t testing.TB, err error) {
 	}
 }
 
-var _ = policy.Scope{}
+// outcome waits until a request has a state.
+func (w *world) outcome(t *testing.T, id string, state session.RequestState) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	changes := w.Watch(ctx)
+	for {
+		r, err := w.Request(ctx, w.SignIn(t, gatetest.Sam), id)
+		must(t, err)
+		if r.State == state {
+			return
+		}
+		if _, ok := <-changes; !ok {
+			t.Fatalf("the request is %s, not %s", r.State, state)
+		}
+	}
+}

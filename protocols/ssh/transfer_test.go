@@ -1,0 +1,211 @@
+package ssh_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/gatetest"
+)
+
+// content is a file's worth of bytes that no text is, and their digest.
+func content(t *testing.T, path string) (data []byte, sum string) {
+	t.Helper()
+	data = make([]byte, 3<<20+17)
+	random := rand.NewChaCha8([32]byte{7})
+	_, err := random.Read(data)
+	must(t, err)
+	must(t, os.WriteFile(path, data, 0o644))
+	digest := sha256.Sum256(data)
+	return data, hex.EncodeToString(digest[:])
+}
+
+func TestFilesAreRecordedByNameSizeAndDigest(t *testing.T) {
+	for _, kind := range []struct {
+		name    string
+		role    string
+		program string
+		args    []string // before the two places
+		up      bool
+	}{
+		{"scp up", "copier", "scp", nil, true},
+		{"scp down", "copier", "scp", nil, false},
+		{"scp -O up", "runner", "scp", []string{"-O"}, true},
+		{"scp -O down", "runner", "scp", []string{"-O"}, false},
+		{"scp -O -r -p up", "runner", "scp", []string{"-O", "-r", "-p"}, true},
+		{"sftp get", "copier", "sftp", nil, false},
+	} {
+		t.Run(kind.name, func(t *testing.T) {
+			w := newWorld(t, setup{})
+			here, there := filepath.Join(w.sshd.Dir, "here"), filepath.Join(w.sshd.Dir, "there")
+			from, to := here, kind.role+"@web-1@gate:"+there
+			made, direction := there, "up"
+			if !kind.up {
+				from, to, made, direction = kind.role+"@web-1@gate:"+here, there, there, "down"
+			}
+			data, sum := content(t, here)
+			args := append([]string{"-F", w.config}, w.certificate(t, gatetest.Alice)...)
+			args = append(append(args, kind.args...), from, to)
+			if c := w.run(t, kind.program, args...); c.done() != 0 {
+				t.Fatalf("stderr:\n%s\nsshd:\n%s", c.stderr, w.sshd.Log())
+			}
+			if got, err := os.ReadFile(made); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("moved %d bytes of %d: %v", len(got), len(data), err)
+			}
+			var files []audit.File
+			for _, line := range w.recorded(t) {
+				if f, ok := line.Track.(audit.File); ok {
+					files = append(files, f)
+				}
+			}
+			if len(files) != 1 || files[0].Direction != direction || files[0].Size != int64(len(data)) || files[0].SHA256 != sum || !strings.Contains(files[0].Name, "here") && !strings.Contains(files[0].Name, "there") {
+				t.Errorf("recorded: %+v; wanted %s of %d bytes, %s", files, direction, len(data), sum)
+			}
+		})
+	}
+}
+
+func TestSFTPOperationsAreRecorded(t *testing.T) {
+	w := newWorld(t, setup{})
+	must(t, os.WriteFile(filepath.Join(w.sshd.Dir, "a"), []byte("a"), 0o644))
+	batch := filepath.Join(w.dir, "batch")
+	must(t, os.WriteFile(batch, []byte("mkdir d\nrename a b\nrm b\nrmdir d\nls\n"), 0o644))
+	args := append([]string{"-F", w.config}, w.certificate(t, gatetest.Alice)...)
+	must(t, os.Chmod(w.sshd.Dir, 0o777))
+	if c := w.run(t, "sftp", append(args, "-b", batch, "copier@web-1@gate:"+w.sshd.Dir)...); c.done() != 0 {
+		t.Fatalf("stdout:\n%s\nstderr:\n%s", c.stdout, c.stderr)
+	}
+	list := w.recorded(t)
+	for _, words := range [][]string{{"mkdir", "/d"}, {"posix-rename@openssh.com", "/a", "/b"}, {"remove", "/b"}, {"rmdir", "/d"}, {"list", w.sshd.Dir}} {
+		if !said(list, "query", append(words, "sftp")...) {
+			t.Errorf("%v is not recorded in %+v", words, list)
+		}
+	}
+}
+
+func TestRsyncAndGit(t *testing.T) {
+	w := newWorld(t, setup{})
+	here := filepath.Join(w.sshd.Dir, "here")
+	data, _ := content(t, here)
+	args := append([]string{"-F", w.config}, w.certificate(t, gatetest.Alice)...)
+	shell := "ssh " + strings.Join(args, " ")
+	if c := w.run(t, "rsync", "-e", shell, "runner@web-1@gate:"+here, w.dir+"/copy"); c.done() != 0 {
+		t.Fatalf("rsync: %s", c.stderr)
+	}
+	if got, err := os.ReadFile(w.dir + "/copy"); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("rsync moved %d bytes: %v", len(got), err)
+	}
+	repo := filepath.Join(w.sshd.Dir, "repo")
+	for _, words := range [][]string{
+		{"init", "-q", repo},
+		{"-C", repo, "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "--allow-empty", "-m", "first"},
+	} {
+		if out, err := exec.Command("git", words...).CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", words, err, out)
+		}
+	}
+	must(t, os.WriteFile(filepath.Join(w.sshd.Dir, ".gitconfig"), []byte("[safe]\n\tdirectory = *\n"), 0o644))
+	c := w.run(t, "git", "-c", "core.sshCommand="+shell, "clone", "-q", "runner@web-1@gate:"+repo, w.dir+"/clone")
+	if c.done() != 0 {
+		t.Fatalf("git: %s", c.stderr)
+	}
+	if _, err := os.Stat(w.dir + "/clone/.git/HEAD"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTerminalIsRecordedAsItWasDrawn(t *testing.T) {
+	w := newWorld(t, setup{})
+	script := `stty -echo; printf '\033[?1049h\033[2Jwide: 漢字 é\r\n'; printf '\033[?1049l'; stty echo; echo done; exit 3` + "\n"
+	c := w.ssh(t, append(w.certificate(t, gatetest.Alice), "-tt", "-e", "none", "ops@web-1@gate", "sh")...)
+	_, err := io.WriteString(c.stdin, script)
+	must(t, err)
+	if code := c.done(); code != 3 {
+		t.Errorf("exit %d: %s", code, c.stderr)
+	}
+	list := w.recorded(t)
+	if got := played(list, "channel 1"); got != c.stdout.String() {
+		t.Errorf("the recording plays\n%q\nthe terminal received\n%q", got, c.stdout)
+	}
+	if !strings.Contains(c.stdout.String(), "漢字") {
+		t.Errorf("stdout %q", c.stdout)
+	}
+	if !said(list, "terminal", "Code:x") || !said(list, "terminal", "Code:r") {
+		t.Errorf("recorded: %+v", list)
+	}
+}
+
+func TestTypedWordsAreRecordedOnlyWhereTheyShow(t *testing.T) {
+	w := newWorld(t, setup{})
+	c := w.ssh(t, append(w.certificate(t, gatetest.Alice), "-tt", "-e", "none", "ops@web-1@gate", "printf 'name: '; read n; stty -echo; printf 'password: '; read p; stty echo; echo hello $n")...)
+	c.stdout.wait(t, "name: ")
+	_, err := io.WriteString(c.stdin, "wonderland\n")
+	must(t, err)
+	c.stdout.wait(t, "password: ")
+	_, err = io.WriteString(c.stdin, "tops3cret\n")
+	must(t, err)
+	if c.done() != 0 {
+		t.Errorf("stderr: %s", c.stderr)
+	}
+	var typed bytes.Buffer
+	for _, line := range w.recorded(t) {
+		if e, ok := line.Track.(audit.Terminal); ok && e.Code == "i" {
+			typed.Write(e.Data)
+		}
+		if bytes.Contains(line.Raw, []byte("tops3cret")) {
+			t.Errorf("a password is on the record: %s", line.Raw)
+		}
+	}
+	if typed.String() != "wonderland\r" {
+		t.Errorf("typed: %q", typed.String())
+	}
+}
+
+func TestForwards(t *testing.T) {
+	echo := echoServer(t)
+	w := newWorld(t, setup{forward: echo})
+	c := w.ssh(t, append(w.certificate(t, gatetest.Alice), "-W", echo, "tunnel@web-1@gate")...)
+	_, err := io.WriteString(c.stdin, "hello")
+	must(t, err)
+	must(t, c.stdin.Close())
+	if c.done() != 0 || c.stdout.String() != "hello" {
+		t.Errorf("stdout %q, stderr:\n%s", c.stdout, c.stderr)
+	}
+	if list := w.recorded(t); !said(list, "query", "forward", echo) || !said(list, "done", "closed", "Bytes:10") {
+		t.Errorf("recorded: %+v", list)
+	}
+}
+
+func TestRemoteForward(t *testing.T) {
+	w := newWorld(t, setup{})
+	echo := echoServer(t)
+	far := listenNowhere(t)
+	c := w.ssh(t, append(w.certificate(t, gatetest.Alice), "-v", "-N", "-R", far+":"+echo, "ops@web-1@gate")...)
+	c.stderr.wait(t, "remote forward success")
+	conn, err := net.Dial("tcp", far)
+	must(t, err)
+	defer conn.Close()
+	_, err = fmt.Fprint(conn, "hello")
+	must(t, err)
+	got := make([]byte, 5)
+	_, err = io.ReadFull(conn, got)
+	must(t, err)
+	if string(got) != "hello" {
+		t.Errorf("got %q", got)
+	}
+	must(t, c.cmd.Process.Kill())
+	list := w.recorded(t)
+	if !said(list, "query", "listen", far) || !said(list, "query", "back", far) {
+		t.Errorf("recorded: %+v", list)
+	}
+}
