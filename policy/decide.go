@@ -29,7 +29,7 @@ func (m miss) say() (why, hint, field string) {
 	case missProof:
 		return fmt.Sprintf("rule %s does not take the proof %q", r.name, m.proof), "it takes: " + proofList(r.proof), ""
 	case missWhen:
-		return "the condition of rule " + r.name + " does not hold now", "see sallyport policy explain", ""
+		return "the condition of rule " + r.name + " does not hold now", "try later, or ask those who write the policy", ""
 	case missObject:
 		return fmt.Sprintf("rule %s does not allow %s", r.name, m.at), "leave out what follows the slash", ""
 	case missNeed:

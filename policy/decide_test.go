@@ -425,3 +425,49 @@ rule "deploy" {
 	mallory.Claims = map[string]string{"repository": "acme/orders", "ref": "refs/heads/main"}
 	denied(t, p.Decide(ask(mallory, "orders", "writer")), "no rule lets you")
 }
+
+// A forbid is said although some rule misses for a reason that the user could mend.
+func TestForbidShowsBeforeOtherMisses(t *testing.T) {
+	p := mustLoad(t, rulesOnly(`
+rule "r" {
+  target  = { name = "orders" }
+  role    = ["reader"]
+  who     = { everybody = true }
+  longest = "1h"
+  reason  = "required"
+}
+forbid "no-contractors" { who = { groups = ["contractors"] } }`))
+	in := ask(person("carl", "contractors"), "orders", "reader")
+	in.Reason = ""
+	d := p.Decide(in)
+	denied(t, d, "rule no-contractors forbids it")
+	if d.Field != "" {
+		t.Errorf("asks for the field %q", d.Field)
+	}
+}
+
+func TestNeedOutsideTheScope(t *testing.T) {
+	src := rulesOnly(`
+target "web" {
+  protocol = "ssh"
+  address  = "web.example.com:22"
+  role "deploy" {}
+}
+rule "r" {
+  target  = { name = "web" }
+  role    = ["deploy"]
+  who     = { everybody = true }
+  longest = "1h"
+  scope { channels = ["shell"] }
+}`)
+	s, _, f := compile(src)
+	if f.Diags.HasErrors() {
+		t.Fatal(f.Diags)
+	}
+	in := ask(person("alice"), "web", "deploy")
+	allowed(t, s.decide(in), "r")
+	in.Need = Scope{Channels: []string{"shell"}}
+	allowed(t, s.decide(in), "r")
+	in.Need = Scope{Channels: []string{"sftp"}}
+	denied(t, s.decide(in), "this is outside what rule r allows")
+}

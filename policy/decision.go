@@ -167,15 +167,12 @@ func (s Scope) Admits(need Scope) bool {
 // Nobody counts twice, in whatever stages and by whatever groups, and the requester
 // never does.
 func (d Decision) Progress(requester identity.User, yes []identity.User) (stage, missing int) {
-	used := []identity.User{requester}
-	rest := yes
+	counted := []identity.User{requester}
 	for stage = range d.Stages {
 		missing = d.Stages[stage].Count
-		for missing > 0 && len(rest) > 0 {
-			u := rest[0]
-			rest = rest[1:]
-			if d.Stages[stage].From.Has(u) && !slices.ContainsFunc(used, u.Same) {
-				used = append(used, u)
+		for _, u := range yes {
+			if missing > 0 && d.Stages[stage].From.Has(u) && !slices.ContainsFunc(counted, u.Same) {
+				counted = append(counted, u)
 				missing--
 			}
 		}

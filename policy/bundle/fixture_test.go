@@ -163,3 +163,12 @@ func (s *fido) Sign(_ io.Reader, data []byte) (*ssh.Signature, error) {
 	blob := append(append(append([]byte{}, app[:]...), rest...), message[:]...)
 	return &ssh.Signature{Format: ssh.KeyAlgoSKED25519, Blob: ed25519.Sign(s.key, blob), Rest: rest}, nil
 }
+
+// counted counts signatures over release 1 under trust root 1.
+func (f *folder) counted(signatures ...Signature) []string {
+	f.t.Helper()
+	r, err := ParseRoot(f.read("trust/root.1"))
+	fatal(f.t, err)
+	people, _ := r.count(f.read("release/1/MANIFEST"), signatures)
+	return people
+}

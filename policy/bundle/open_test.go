@@ -392,3 +392,14 @@ func TestCreate(t *testing.T) {
 		t.Errorf("signed by %v", b.People)
 	}
 }
+
+// Two files that both hold alice's signature are one signature.
+func TestOneNameTwice(t *testing.T) {
+	f := newFolder(t)
+	f.release(1, "alice")
+	text := f.read("release/1/MANIFEST.alice.sig")
+	b := f.counted(Signature{"alice", text}, Signature{"alice", text})
+	if len(b) != 1 {
+		t.Errorf("counted %v", b)
+	}
+}
