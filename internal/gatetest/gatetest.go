@@ -120,6 +120,7 @@ type Fixture struct {
 	Log        *audit.Log
 	Recordings *audit.Recordings
 	CA         *identity.CA
+	SSHCA      *identity.SSHCA // the login CA in SSH's form
 	o          Options
 	closed     bool
 }
@@ -134,6 +135,10 @@ func New(t testing.TB, o Options) *Fixture {
 	certPEM, keyPEM, err := identity.NewCA("test login CA", 24*time.Hour)
 	must(t, err)
 	f.CA, err = identity.LoadCA(certPEM, keyPEM)
+	must(t, err)
+	sshPEM, err := identity.NewSSHCA()
+	must(t, err)
+	f.SSHCA, err = identity.LoadSSHCA(sshPEM)
 	must(t, err)
 	logDir := filepath.Join(o.Dir, "audit")
 	if _, err := os.Stat(logDir); err != nil {
@@ -160,8 +165,9 @@ func (f *Fixture) open(t testing.TB) {
 	must(t, err)
 	c := session.Config{
 		Store: f.Store, Log: f.Log, Recordings: f.Recordings, Credentials: o.Secrets, URL: "https://gate.test", Logger: o.Logger,
-		Certificate: func(cert *x509.Certificate) (string, error) { return f.CA.Verify(cert, time.Now()) },
-		Scopes:      f.scopes(),
+		Certificate:    func(cert *x509.Certificate) (string, error) { return f.CA.Verify(cert, time.Now()) },
+		SSHCertificate: func(cert *ssh.Certificate) (string, error) { return f.SSHCA.Verify(cert, time.Now()) },
+		Scopes:         f.scopes(),
 	}
 	if o.Config != nil {
 		o.Config(&c)

@@ -130,10 +130,18 @@ func TestCutInTheMiddleOfTransfers(t *testing.T) {
 		args func(w *world) []string
 	}{
 		{"download by exec", func(*world) []string { return []string{"ssh", "ops@web-1@gate", "cat /dev/zero"} }},
-		{"scp -O up", func(w *world) []string { return []string{"scp", "-O", w.sshd.Dir + "/big", "ops@web-1@gate:" + w.sshd.Dir + "/there"} }},
-		{"scp -O down", func(w *world) []string { return []string{"scp", "-O", "ops@web-1@gate:" + w.sshd.Dir + "/big", w.sshd.Dir + "/here"} }},
-		{"scp up", func(w *world) []string { return []string{"scp", w.sshd.Dir + "/big", "ops@web-1@gate:" + w.sshd.Dir + "/there"} }},
-		{"sftp get", func(w *world) []string { return []string{"sftp", "ops@web-1@gate:" + w.sshd.Dir + "/big", w.sshd.Dir + "/here"} }},
+		{"scp -O up", func(w *world) []string {
+			return []string{"scp", "-O", w.sshd.Dir + "/big", "ops@web-1@gate:" + w.sshd.Dir + "/there"}
+		}},
+		{"scp -O down", func(w *world) []string {
+			return []string{"scp", "-O", "ops@web-1@gate:" + w.sshd.Dir + "/big", w.sshd.Dir + "/here"}
+		}},
+		{"scp up", func(w *world) []string {
+			return []string{"scp", w.sshd.Dir + "/big", "ops@web-1@gate:" + w.sshd.Dir + "/there"}
+		}},
+		{"sftp get", func(w *world) []string {
+			return []string{"sftp", "ops@web-1@gate:" + w.sshd.Dir + "/big", w.sshd.Dir + "/here"}
+		}},
 	} {
 		t.Run(kind.name, func(t *testing.T) {
 			w := newWorld(t, setup{})

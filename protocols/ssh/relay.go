@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -52,7 +53,8 @@ func (c *conn) relay(ctx context.Context, client, target link, up *session.Upstr
 		return &session.Failed{Say: "the target " + t.Name + " is not set up for SSH in the policy; ask its authors", Err: err}
 	}
 	c.relayed = true
-	ctx, fail := context.WithCancelCause(ctx)
+	outer := ctx
+	ctx, fail := context.WithCancelCause(outer)
 	defer fail(nil)
 	r := &relay{
 		c: c, client: client, target: target, rules: rules{up.Scope()}, options: options, rec: &record{to: up.Recorder()}, fail: fail,
@@ -65,7 +67,11 @@ func (c *conn) relay(ctx context.Context, client, target link, up *session.Upstr
 	r.busy.Go(func() { r.warnings(ctx, up) })
 	<-ctx.Done()
 	cause := context.Cause(ctx)
-	if errors.Is(cause, errHungUp) {
+	switch {
+	case errors.Is(cause, audit.ErrRecorder):
+		<-outer.Done() // the session ends by it too, and has the words
+		cause = context.Cause(outer)
+	case errors.Is(cause, errHungUp):
 		cause = nil
 	}
 	r.end(cause)

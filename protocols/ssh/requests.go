@@ -158,6 +158,8 @@ func (p *pair) start(request *ssh.Request) bool {
 	}
 	if err := p.r.rec.begun(p.n, kind, what); err != nil {
 		p.r.fail(err)
+		_ = request.Reply(true, nil) // the cut has the words, and a client shows them only then
+		request.WantReply = false
 		return false
 	}
 	p.kind, p.watch = kind, p.observe(kind, what)

@@ -34,7 +34,6 @@ import (
 type world struct {
 	*gatetest.Fixture
 	sshd   *sshdtest.Server
-	ca     *identity.SSHCA
 	dir    string
 	addr   string // of the gate
 	config string // an ssh_config that knows the gate's host CA and nothing else
@@ -129,10 +128,6 @@ func newWorld(t *testing.T, s setup) *world {
 	sshdtest.Key(t, filepath.Join(w.dir, "host"))
 	other := sshdtest.Key(t, filepath.Join(w.dir, "other"))
 	w.sshd = sshdtest.Start(t, sessionCA.PublicKey())
-	keyPEM, err := identity.NewSSHCA()
-	must(t, err)
-	w.ca, err = identity.LoadSSHCA(keyPEM)
-	must(t, err)
 	if s.forward == "" {
 		s.forward = "127.0.0.1:9"
 	}
@@ -140,12 +135,7 @@ func newWorld(t *testing.T, s setup) *world {
 		Targets: fmt.Sprintf(targets, w.sshd.Address, w.sshd.HostKey, w.sshd.Account, sshdtest.Line(other.PublicKey())),
 		Rules:   fmt.Sprintf(rules, s.forward),
 		Scopes:  map[string][]string{ssh.Name: ssh.Protocol{}.Scopes()},
-		Config: func(c *session.Config) {
-			c.SSHCertificate = func(cert *xssh.Certificate) (string, error) { return w.ca.Verify(cert, time.Now()) }
-			if s.config != nil {
-				s.config(c)
-			}
-		},
+		Config:  s.config,
 	}
 	if s.disk != nil {
 		o.Faults = s.disk.Faults()
@@ -212,7 +202,7 @@ func (w *world) certificateFor(t *testing.T, signIn string) (string, xssh.Signer
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "id")
 	key := sshdtest.Key(t, path)
-	cert, err := w.ca.Issue(key.PublicKey(), signIn, time.Now().Add(time.Hour))
+	cert, err := w.SSHCA.Issue(key.PublicKey(), signIn, time.Now().Add(time.Hour))
 	must(t, err)
 	must(t, os.WriteFile(path+"-cert.pub", xssh.MarshalAuthorizedKey(cert), 0o600))
 	signer, err := xssh.NewCertSigner(cert, key)
@@ -295,7 +285,7 @@ func (w *world) run(t *testing.T, name string, args ...string) *client {
 	t.Helper()
 	c := &client{t: t, cmd: exec.Command(name, args...), ended: make(chan struct{})}
 	c.cmd.Dir = t.TempDir()
-	c.cmd.Env = append(os.Environ(), "SSH_AUTH_SOCK=", "GIT_SSH_COMMAND=ssh -F "+w.config, "HOME="+w.dir)
+	c.cmd.Env = append(os.Environ(), "SSH_AUTH_SOCK=", "HOME="+w.dir)
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var err error
 	c.stdin, err = c.cmd.StdinPipe()

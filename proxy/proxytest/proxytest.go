@@ -6,6 +6,7 @@ package proxytest
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
@@ -21,6 +22,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport/sallyport/credential"
 	"github.com/sallyport/sallyport/identity"
@@ -52,6 +55,7 @@ type Door struct {
 	Addr        string // host:port of the listener
 	Roots       *x509.CertPool
 	Certificate tls.Certificate // of a sign-in; zero: none
+	SSH         ssh.Signer      // of the same sign-in, with an SSH certificate; nil: none
 	Role        string          // at the target "orders"
 }
 
@@ -172,12 +176,27 @@ func (b *bench) certificate(t testing.TB, s identity.SignIn) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
+// sshCertificate is the same for SSH.
+func (b *bench) sshCertificate(t testing.TB, s identity.SignIn) ssh.Signer {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	must(t, err)
+	signer, err := ssh.NewSignerFromKey(key)
+	must(t, err)
+	cert, err := b.SSHCA.Issue(signer.PublicKey(), s.ID, time.Now().Add(time.Hour))
+	must(t, err)
+	certified, err := ssh.NewCertSigner(cert, signer)
+	must(t, err)
+	return certified
+}
+
 // connect begins a connection; a zero sign-in shows no proof.
 func (b *bench) connect(t testing.TB, role string, by identity.SignIn) Client {
 	t.Helper()
 	d := Door{Addr: b.server.Addrs()[0].String(), Roots: b.roots, Role: role}
 	if by.ID != "" {
 		d.Certificate = b.certificate(t, by)
+		d.SSH = b.sshCertificate(t, by)
 	}
 	c := b.h.Connect(t, d)
 	t.Cleanup(c.HangUp)
