@@ -137,20 +137,42 @@ func TestErrorsNeverShowTheSecret(t *testing.T) {
 	}
 }
 
+// The program's own children end too, even where they keep its output open.
 func TestCommandEndsWithItsSession(t *testing.T) {
-	// The child keeps stdout open after its parent has gone.
-	source, err := Parse("exec:/bin/sleep 60", "/")
+	dir := t.TempDir()
+	script, pidFile := filepath.Join(dir, "slow"), filepath.Join(dir, "pid")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n/bin/sleep 60 &\necho $! > "+pidFile+".new && mv "+pidFile+".new "+pidFile+"\nwait\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	source, err := Parse("exec:"+script, "/")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	begun := time.Now()
-	if _, err := source.Read(ctx); !errors.Is(err, context.Canceled) {
-		t.Fatalf("%v", err)
+	defer cancel()
+	read := make(chan error, 1)
+	go func() {
+		_, err := source.Read(ctx)
+		read <- err
+	}()
+	var pid []byte
+	for tick := time.NewTicker(5 * time.Millisecond); len(pid) == 0; <-tick.C {
+		pid, _ = os.ReadFile(pidFile) // not there yet
 	}
-	if took := time.Since(begun); took > 5*time.Second {
-		t.Fatalf("waited %v", took)
+	cancel()
+	if err := <-read; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	stat := filepath.Join("/proc", strings.TrimSpace(string(pid)), "stat")
+	deadline := time.Now().Add(10 * time.Second)
+	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
+		text, err := os.ReadFile(stat)
+		if err != nil || strings.Contains(string(text), ") Z ") {
+			return // gone, or waiting to be buried
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the program's child lives on")
+		}
 	}
 }
 

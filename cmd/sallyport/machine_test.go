@@ -176,6 +176,15 @@ func TestInitMakesAMachineThatServes(t *testing.T) {
 	if _, err := run(t, "init", m.dir, "--url", m.url, "--signer", "alice="+m.key+".pub"); err == nil || !strings.Contains(err.Error(), "nothing was changed") {
 		t.Errorf("init again: %v", err)
 	}
+	// A key that is gone cannot be made again, so none is ever overwritten.
+	other := filepath.Join(t.TempDir(), "half")
+	if err := os.MkdirAll(other, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m.write(t, filepath.Join(other, "login-ca.key"), "precious")
+	if _, err := run(t, "init", other, "--url", m.url, "--signer", "alice="+m.key+".pub"); err == nil || !strings.Contains(err.Error(), "login-ca.key: file exists") {
+		t.Errorf("init over a key: %v", err)
+	}
 	m.serve(t)
 	gate, err := newClient(m.url, filepath.Join(m.dir, "tls", "ca.crt"))
 	if err != nil {

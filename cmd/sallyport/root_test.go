@@ -36,33 +36,42 @@ func TestEveryVerbHasHelpWithAnExample(t *testing.T) {
 	})
 }
 
-// What examples show can be typed: verbs and flags exist.
+// What examples and the README show can be typed: verbs and flags exist.
 func TestExamplesParse(t *testing.T) {
-	every(newRoot(), func(c *cobra.Command) {
-		for _, line := range strings.Split(c.Example, "\n") {
-			for _, part := range strings.Split(line, "&&") {
-				words := strings.Fields(part)
-				at := 0
-				for at < len(words) && words[at] != "sallyport" {
-					at++
-				}
-				if at >= len(words)-1 || strings.Contains(part, "$(") {
-					continue
-				}
-				found, rest, err := newRoot().Find(words[at+1:])
-				if err != nil || found.HasSubCommands() && len(rest) > 0 {
-					t.Errorf("%s: %q: %v", c.CommandPath(), part, err)
-					continue
-				}
-				for _, word := range rest {
-					name := strings.TrimPrefix(strings.SplitN(word, "=", 2)[0], "--")
-					if strings.HasPrefix(word, "--") && found.Flags().Lookup(name) == nil {
-						t.Errorf("%s: %q: %s has no flag --%s", c.CommandPath(), part, found.CommandPath(), name)
-					}
+	every(newRoot(), func(c *cobra.Command) { typed(t, c.CommandPath(), c.Example) })
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(strings.ReplaceAll(string(readme), "\\\n", " "), "```")
+	for i := 1; i < len(blocks); i += 2 {
+		typed(t, "README.md", blocks[i])
+	}
+}
+
+// typed checks every `sallyport ...` of a text.
+func typed(t *testing.T, where, text string) {
+	t.Helper()
+	for _, line := range strings.Split(text, "\n") {
+		line, _, _ = strings.Cut(line, " #")
+		for _, part := range strings.Split(line, "&&") {
+			words := strings.Fields(part)
+			if len(words) < 2 || words[0] != "sallyport" {
+				continue
+			}
+			found, rest, err := newRoot().Find(words[1:])
+			if err != nil || found.HasSubCommands() {
+				t.Errorf("%s: %q: %v", where, part, err)
+				continue
+			}
+			for _, word := range rest {
+				name := strings.TrimPrefix(strings.SplitN(word, "=", 2)[0], "--")
+				if strings.HasPrefix(word, "--") && found.Flags().Lookup(name) == nil {
+					t.Errorf("%s: %q: %s has no flag --%s", where, part, found.CommandPath(), name)
 				}
 			}
 		}
-	})
+	}
 }
 
 func TestEveryVerbThatReadsCanPrintJSON(t *testing.T) {
