@@ -46,13 +46,13 @@ var store = []Guard{
 	{
 		"store.private", "store/store.go",
 		"if info.Mode().Perm()&0o077 != 0 {",
-		"if false {",
+		"if false && (info.Mode().Perm()&0o077 != 0) {",
 		"./store", "TestStoreReadableByOthersIsRefused", "secrets in files that others read",
 	},
 	{
 		"store.view-cannot-log", "store/tx.go",
 		"if t.encode == nil {",
-		"if false {",
+		"if false && (t.encode == nil) {",
 		"./store", "TestViewCannotLog", "state and log differ",
 	},
 }

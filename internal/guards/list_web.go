@@ -52,13 +52,13 @@ var web = []Guard{
 	{
 		"web.web-form-type", "web/form.go",
 		`if err != nil || kind != "application/x-www-form-urlencoded" {`,
-		"if err != nil {",
+		`if err != nil || kind == "" {`,
 		"./web", "TestInputIsBounded", "a body in another encoding",
 	},
 	{
 		"web.web-json-type", "web/form.go",
 		`if err != nil || kind != "application/json" {`,
-		"if err != nil {",
+		`if err != nil || kind == "" {`,
 		"./web", "TestInputIsBounded", "a body in another encoding",
 	},
 	{

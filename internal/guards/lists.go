@@ -3,6 +3,10 @@ package guards
 // lists has one line for each list_AREA.go.
 var lists = [][]Guard{
 	audit,
+	command,
+	config,
+	credential,
+	demo,
 	devidp,
 	identity,
 	identityOidc,
@@ -11,6 +15,8 @@ var lists = [][]Guard{
 	policyCatalog,
 	policyStrict,
 	policyWhen,
+	postgres,
+	proxy,
 	session,
 	store,
 	web,

@@ -1,0 +1,52 @@
+package guards
+
+var proxy = []Guard{
+	{
+		"proxy.hold-bound", "proxy/reader.go",
+		"if n > MaxHold {",
+		"if n > bufferSize-1 {",
+		"./proxy", "TestHoldingTooMuchEndsTheRelay", "unbounded input",
+	},
+	{
+		"proxy.cut-mid-message", "proxy/relay.go",
+		"if r.broken || r.tail > 0 {",
+		"if r.broken {",
+		"./proxy", "TestCutInMidMessageResets", "live connections outlive the grant",
+	},
+	{
+		"proxy.cut-boundary", "proxy/relay.go",
+		"if verdict != Pass || cutting {",
+		"if verdict != Pass {",
+		"./proxy", "TestCutCompletesTheMessageOfTheClient", "the cut while rows stream",
+	},
+	{
+		"proxy.cut-stalled", "proxy/relay.go",
+		"_ = r.client.SetWriteDeadline(now.Add(CutWait)) //",
+		"_ = now //",
+		"./proxy", "TestCutResetsAClientThatDoesNotDrain", "the cut while rows stream to a slow reader",
+	},
+	{
+		"proxy.observe-up", "proxy/relay.go",
+		"verdict, err := r.up.Observe(p)",
+		"verdict, err := r.up.Observe(p); err = nil",
+		"./proxy", "TestObserverEndsTheRelayBeforeTheBytes", "recorder or logger fails open",
+	},
+	{
+		"proxy.cap-source", "proxy/server.go",
+		"case source.IsValid() && s.perSource[source] >= orDefault(s.MaxPerSource, DefaultMaxPerSource):",
+		"case false:",
+		"./proxy", "TestConnectionsOverACapAreClosed/per_source", "handshake stall: one client uses up the gate",
+	},
+	{
+		"proxy.cap-total", "proxy/server.go",
+		"case len(s.conns) >= orDefault(s.MaxConnections, DefaultMaxConnections):",
+		"case false:",
+		"./proxy", "TestConnectionsOverACapAreClosed/in_total", "handshake stall: one client uses up the gate",
+	},
+	{
+		"proxy.handshake", "proxy/server.go",
+		"_ = c.SetDeadline(time.Now().Add(handshake)) //",
+		"_ = handshake //",
+		"./proxy", "TestHandlersStartWithADeadline", "handshake stall: one silent TCP connection",
+	},
+}
