@@ -106,8 +106,13 @@ func TestHandlersStartWithADeadline(t *testing.T) {
 	}))
 	dial(t, addr)
 	var timeout net.Error
-	if err := <-ended; !errors.As(err, &timeout) || !timeout.Timeout() {
-		t.Fatalf("a silent client is waited for: %v", err)
+	select {
+	case err := <-ended:
+		if !errors.As(err, &timeout) || !timeout.Timeout() {
+			t.Fatalf("a silent client is waited for: %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("a silent client is waited for")
 	}
 }
 
