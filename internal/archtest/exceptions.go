@@ -8,6 +8,8 @@ var bigPackages = map[string]struct {
 	"audit":              {5000, "log and recordings share frame, leaf and recovery: two packages would export what must stay inside"},
 	"cmd/sallyport":      {4500, "one file for each verb, and nothing but wiring in it"},
 	"protocols/postgres": {3500, "one wire protocol is one package, whatever its size"},
+	"protocols/ssh":      {4000, "one wire protocol is one package, whatever its size"},
+	"internal/guards":    {5000, "the lists are data: a line or two for each guard"},
 	"session":            {4500, "every effect on a grant passes one mutex and one store transaction; the files are the parts"},
 	"web":                {4000, "one page is one short handler; the templates are beside it"},
 	"policy":             {2200, "rules, decision and their reader; conditions and bundles are packages of their own"},

@@ -23,6 +23,7 @@ var imports = []struct {
 	{"protocols", []string{"protocols/*", "proxy"}, "protocols is the list of what is built in"},
 	{"protocols/*", []string{"audit", "credential", "identity", "policy", "proxy", "session"}, "a protocol knows its wire, the gate and nothing that stores, configures or shows"},
 	{"proxy", []string{"policy", "session"}, "proxy owns connections and knows no wire language"},
+	{"proxy/proxytest", []string{"**"}, "the trials of every protocol, on a whole gate"},
 	{"session", []string{"audit", "credential", "identity", "policy"}, "the gate is above policy, audit and credential, and below everything that reaches people"},
 	{"policy", []string{"identity", "policy/*"}, "policy is pure: users in, decisions out"},
 	{"policy/author", []string{"identity", "policy", "policy/*"}, "what authors of rules use stands on the policy that runs, and adds nothing to it"},
@@ -36,6 +37,7 @@ var imports = []struct {
 	{"notify", []string{"session"}, "notify satisfies session's interface"},
 	{"web", []string{"audit", "identity", "identity/oidc", "policy", "session"}, "web is pages over the gate"},
 	{"internal/demo", []string{"**"}, "the demo is the whole product in one process"},
+	{"internal/bench", []string{"**"}, "the whole product beside a direct connection"},
 	{"internal/e2e", []string{"**"}, "end-to-end tests may look at everything"},
 	{"internal/gatetest", []string{"audit", "credential", "identity", "policy", "policy/*", "session", "store"}, "a whole gate for tests, without protocols and pages"},
 	{"internal/devidp", []string{"identity"}, "the demo's OIDC provider is on the other side of the wire"},
@@ -45,10 +47,10 @@ var imports = []struct {
 
 // onlyFor names internal packages that not everybody may use.
 var onlyFor = map[string][]string{
-	"internal/demo":     {"cmd/sallyport", "internal/e2e"},
-	"internal/devidp":   {"internal/demo", "internal/e2e"},
+	"internal/demo":     {"cmd/sallyport", "internal/e2e", "internal/bench"},
+	"internal/devidp":   {"internal/demo", "internal/e2e", "internal/bench"},
 	"internal/e2e":      nil,
-	"internal/gatetest": nil,
+	"internal/gatetest": {"proxy/proxytest"},
 }
 
 // protocolNouns is what a protocol may take from these packages: nouns that the gate
@@ -58,6 +60,9 @@ var protocolNouns = map[string][]string{
 	"policy":     {"Scope", "Target", "Role", "TLS"},
 	"credential": {"Secret", "ReadFile"},
 }
+
+// testOnly are packages that only tests may import, and packages made for them.
+var testOnly = map[string]bool{"proxy/proxytest": true}
 
 // Imports checks the import table, and that protocols take only nouns from policy and
 // credential. Test files may import what they like of the packages below cmd.
@@ -87,6 +92,9 @@ func mayImport(f *GoFile, to string) string {
 	}
 	if f.Test {
 		return ""
+	}
+	if testOnly[to] {
+		return "it is for tests only"
 	}
 	if only, ok := onlyFor[to]; ok && !slices.Contains(only, f.Dir) {
 		return "it is for " + strings.Join(append(only, "tests"), ", ") + " only"

@@ -111,8 +111,8 @@ var policy = []Guard{
 	},
 	{
 		"policy.policy-approvals-distinct", "policy/decision.go",
-		"if d.Stages[stage].From.Has(u) && !slices.ContainsFunc(used, u.Same) {",
-		"if d.Stages[stage].From.Has(u) {",
+		"if missing > 0 && d.Stages[stage].From.Has(u) && !slices.ContainsFunc(counted, u.Same) {",
+		"if missing > 0 && d.Stages[stage].From.Has(u) && (true || !slices.ContainsFunc(counted, u.Same)) {",
 		"./policy", "TestOnePersonCountsOnce", "one person satisfies 2-of-N",
 	},
 	{

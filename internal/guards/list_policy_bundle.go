@@ -4,7 +4,7 @@ var policyBundle = []Guard{
 	{
 		"policy/bundle.bundle-distinct", "policy/bundle/count.go",
 		"return slices.Compact(people), not",
-		"return people, not",
+		"return append(people, slices.Compact[[]string](nil)...), not",
 		"./policy/bundle", "TestOneNameTwice", "one person counted twice",
 	},
 	{
@@ -22,7 +22,7 @@ var policyBundle = []Guard{
 	{
 		"policy/bundle.bundle-unknown-key", "policy/bundle/count.go",
 		"if !bytes.Equal(s.Key.Marshal(), key) {",
-		"if false && (!bytes.Equal(s.Key.Marshal(), key)) {",
+		"if !bytes.Equal(s.Key.Marshal(), key) && false {",
 		"./policy/bundle", "TestUnknownKey", "unknown key",
 	},
 	{

@@ -4,7 +4,7 @@ var proxy = []Guard{
 	{
 		"proxy.hold-bound", "proxy/reader.go",
 		"if n > MaxHold {",
-		"if n > bufferSize-1 {",
+		"if n < 0 {",
 		"./proxy", "TestHoldingTooMuchEndsTheRelay", "unbounded input",
 	},
 	{
