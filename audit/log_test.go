@@ -364,6 +364,7 @@ func TestDeafCollectorBlocksNobody(t *testing.T) {
 	}
 	close(d.listen)
 	_ = l.Close()
+	await(t, l.mirror.done, "the collector has read everything") // a slow machine takes longer than Close waits
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	lines := strings.Split(strings.TrimSpace(d.got.String()), "\n")
