@@ -30,6 +30,9 @@ type Proof struct {
 	SSH *ssh.Certificate
 	// Token is the grant token or JWT as the client sent it.
 	Token Token
+	// SignIn, with ByBrowser, is the sign-in whose cookie this very connection shows:
+	// HTTP needs no link. Empty elsewhere.
+	SignIn string
 }
 
 // A Token is a bearer secret. It never prints.

@@ -26,8 +26,11 @@ type Ask struct {
 	Reason   string
 	Ticket   string
 	NoWait   bool // answer instead of holding: the refusal names the request
-	Proof    identity.Proof
-	Client   Client
+	// NoRequest uses a grant that runs, or a rule that asks nobody, and never makes a
+	// request: *Held then says where a person can. For what a browser does by itself.
+	NoRequest bool
+	Proof     identity.Proof
+	Client    Client
 	// Need is what the protocol must be able to do, checked against the rule's scope.
 	Need policy.Scope
 }

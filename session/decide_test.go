@@ -297,3 +297,21 @@ func TestWithdrawIsTheRequestersOwn(t *testing.T) {
 	r := asked(t, f, f.SignIn(t, gatetest.Alice), "reader")
 	wantSays(t, f.Withdraw(t.Context(), f.SignIn(t, gatetest.Bob), r.ID), "no such thing here")
 }
+
+// Somebody with little to see gets it, however much there is of others'.
+func TestListsReadOnPastWhatIsHidden(t *testing.T) {
+	f := gatetest.New(t, gatetest.Options{})
+	alice := f.SignIn(t, gatetest.Alice)
+	zoe := gatetest.Alice
+	zoe.Subject, zoe.Email = "zoe", "zoe@example.com"
+	mine := asked(t, f, f.SignIn(t, zoe), "reader")
+	for range 520 {
+		if err := f.Withdraw(t.Context(), alice, asked(t, f, alice, "reader").ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := f.Requests(t.Context(), f.SignIn(t, zoe), session.Filter{Limit: 10})
+	if err != nil || len(got) != 1 || got[0].ID != mine.ID {
+		t.Fatalf("%d requests, %v", len(got), err)
+	}
+}

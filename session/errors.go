@@ -73,6 +73,10 @@ var (
 	ErrWithdrawn = &Ended{Cause: "withdrawn", Say: "the request was withdrawn"}
 )
 
+// ErrWaitOver is the cause with which a protocol ends the wait of a client that said
+// how long it waits: the request stays open, and *Held names it.
+var ErrWaitOver = errors.New("the client waits no longer")
+
 // ErrNotFound is the Store's and the Gate's answer for something that is not
 // there, or not this person's to see.
 var ErrNotFound = errors.New("not found")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -22,13 +23,22 @@ func (g *Gate) identify(ctx context.Context, ask Ask, notice func(string) error)
 		who, err := g.byToken(ctx, ask.Proof.Token)
 		return who, ask, err
 	case identity.ByBrowser:
+		if ask.Proof.SignIn != "" {
+			s, err := g.standing(ctx, ask.Proof.SignIn)
+			return caller{user: s.User, signIn: s.ID, proof: identity.ByBrowser, browser: ask.Client.Address.Addr()}, ask, err
+		}
 		if notice == nil || ask.NoWait {
-			return caller{}, ask, &Held{URL: g.page("/requests/new?target=" + ask.Target + "&role=" + ask.Role)}
+			return caller{}, ask, g.elsewhere(ask)
 		}
 		return g.confirmed(ctx, ask, notice, nil)
 	default:
 		return caller{}, ask, &Denied{Reason: fmt.Sprintf("this gate does not take %q as a proof yet", ask.Proof.Kind)}
 	}
+}
+
+// elsewhere says where a person can ask for the same.
+func (g *Gate) elsewhere(ask Ask) *Held {
+	return &Held{URL: g.page("/requests/new?" + url.Values{"target": {ask.Target}, "role": {ask.Role}}.Encode())}
 }
 
 func (g *Gate) byCertificate(ctx context.Context, proof identity.Proof) (caller, error) {

@@ -138,8 +138,10 @@ func (s *Session) start(ctx context.Context) (Record, error) {
 		if err := t.SaveSession(r); err != nil {
 			return err
 		}
-		return t.Log(audit.Event{Type: audit.SessionStarted, Actor: r.Key.User, Session: r.ID, Request: r.Request, Grant: r.Grant, Policy: ref(gr.Decision),
-			Body: map[string]any{"user": r.User.String(), "key": r.Key, "proof": r.Proof, "client": r.Client, "ends": r.Ends, "node": r.Node}})
+		return t.Log(audit.Event{
+			Type: audit.SessionStarted, Actor: r.Key.User, Session: r.ID, Request: r.Request, Grant: r.Grant, Policy: ref(gr.Decision),
+			Body: map[string]any{"user": r.User.String(), "key": r.Key, "proof": r.Proof, "client": r.Client, "ends": r.Ends, "node": r.Node},
+		})
 	}, Change{"session", r.ID, r.Key.User})
 	if errors.Is(err, ErrTransition) {
 		return r, s.expired() // the database says that the grant is no longer active
@@ -218,8 +220,10 @@ func (s *Session) end(r Record, err error, summary audit.Summary) {
 }
 
 func sessionEnded(r Record, summary audit.Summary) audit.Event {
-	return audit.Event{Type: audit.SessionEnded, Actor: "gate", Session: r.ID, Request: r.Request, Grant: r.Grant,
-		Body: map[string]any{"user": r.User.String(), "key": r.Key, "cause": r.Cause, "started": r.Started, "ended": r.Ended, "summary": summary}}
+	return audit.Event{
+		Type: audit.SessionEnded, Actor: "gate", Session: r.ID, Request: r.Request, Grant: r.Grant,
+		Body: map[string]any{"user": r.User.String(), "key": r.Key, "cause": r.Cause, "started": r.Started, "ended": r.Ended, "summary": summary},
+	}
 }
 
 // causeOf is the record's word for the end of a session.

@@ -163,6 +163,9 @@ func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *G
 			return ErrBadToken
 		}
 		d := p.Decide(in)
+		if ask.NoRequest && (d.Effect == policy.Allow && !d.Automatic() || d.Effect != policy.Allow && d.Field != "") {
+			return g.elsewhere(ask)
+		}
 		if d.Effect != policy.Allow {
 			return denied(d)
 		}
@@ -271,8 +274,10 @@ func (g *Gate) refused(ctx context.Context, ask Ask, who caller, err error) {
 	p := g.Policy()
 	//nolint:errcheck // restrict stops the gate by itself where it cannot write
 	g.restrict(ctx, func(t Tx) error {
-		return t.Log(audit.Event{Type: audit.AskRefused, Actor: who.user.ID(), Policy: audit.PolicyRef{Version: p.Version(), Digest: p.Digest()},
-			Body: map[string]any{"user": who.user.String(), "said": say, "input": ask.input(who, time.Now())}})
+		return t.Log(audit.Event{
+			Type: audit.AskRefused, Actor: who.user.ID(), Policy: audit.PolicyRef{Version: p.Version(), Digest: p.Digest()},
+			Body: map[string]any{"user": who.user.String(), "said": say, "input": ask.input(who, time.Now())},
+		})
 	})
 }
 

@@ -225,6 +225,11 @@ func (g *Gate) endSignIns(ctx context.Context, by identity.User, why *Ended, pic
 		return err
 	}
 	g.cutGrants(why, grants...)
+	g.eachLive(func(s *Session) { // those under a grant that another sign-in asked for
+		if s.who.proof == identity.ByBrowser && slices.ContainsFunc(ending, func(in identity.SignIn) bool { return in.ID == s.who.signIn }) {
+			s.cancel(why)
+		}
+	})
 	var changes []Change
 	err = g.restrict(ctx, func(t Tx) error {
 		changes = changes[:0]

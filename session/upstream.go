@@ -142,7 +142,9 @@ func (u *Upstream) Alarm(ctx context.Context, what string) {
 	s.g.c.Logger.Error("session alarm", "session", s.id, "what", what)
 	//nolint:errcheck // restrict stops the gate by itself where it cannot write
 	s.g.restrict(ctx, func(t Tx) error {
-		return t.Log(audit.Event{Type: audit.SessionAlarm, Actor: "gate", Session: s.id, Grant: s.grant.ID, Request: s.grant.Request,
-			Body: map[string]any{"what": what, "user": s.who.user.String(), "key": s.grant.Key}})
+		return t.Log(audit.Event{
+			Type: audit.SessionAlarm, Actor: "gate", Session: s.id, Grant: s.grant.ID, Request: s.grant.Request,
+			Body: map[string]any{"what": what, "user": s.who.user.String(), "key": s.grant.Key},
+		})
 	})
 }

@@ -39,15 +39,42 @@ func (g *Gate) Inbox(ctx context.Context, by identity.SignIn) ([]Request, error)
 
 func (g *Gate) list(ctx context.Context, f Filter, keep func(Request) bool) (list []Request, err error) {
 	err = g.view(ctx, func(t Tx) error {
-		rows, err := t.Requests(bounded(f))
-		for _, r := range rows {
-			if keep(r) {
-				list = append(list, g.asSeen(r))
-			}
-		}
+		list, err = filtered(f, t.Requests, func(r Request) time.Time { return r.Created }, keep)
 		return err
 	})
+	for i := range list {
+		list[i] = g.asSeen(list[i])
+	}
 	return list, err
+}
+
+// maxScanned bounds how many rows one listing looks at for those that it may show.
+const maxScanned = 20 * maxRows
+
+// filtered reads on until it has as many rows as were asked for that this person
+// may see: a page is short only at the end.
+func filtered[T any](f Filter, read func(Filter) ([]T, error), created func(T) time.Time, keep func(T) bool) (list []T, err error) {
+	f = bounded(f)
+	want := f.Limit
+	f.Limit = maxRows
+	for range maxScanned / maxRows {
+		rows, err := read(f)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			if keep(row) {
+				if list = append(list, row); len(list) == want {
+					return list, nil
+				}
+			}
+		}
+		if len(rows) < maxRows {
+			break
+		}
+		f.Before = created(rows[len(rows)-1])
+	}
+	return list, nil
 }
 
 // asSeen adds what is true of this moment only.
@@ -73,12 +100,7 @@ func (g *Gate) WaitsFor(r Request) string { return g.waitsFor(&r) }
 // Grants lists one's own grants, and others' with the right to audit or to cut.
 func (g *Gate) Grants(ctx context.Context, by identity.SignIn, f Filter) (list []Grant, err error) {
 	err = g.view(ctx, func(t Tx) error {
-		rows, err := t.Grants(bounded(f))
-		for _, gr := range rows {
-			if g.mayLook(by, gr.Key) {
-				list = append(list, gr)
-			}
-		}
+		list, err = filtered(f, t.Grants, func(gr Grant) time.Time { return gr.Starts }, func(gr Grant) bool { return g.mayLook(by, gr.Key) })
 		return err
 	})
 	return list, err
@@ -110,12 +132,9 @@ func (g *Gate) mayLook(by identity.SignIn, key Key) bool {
 // Sessions lists one's own sessions, and others' with the right to audit, cut or review.
 func (g *Gate) Sessions(ctx context.Context, by identity.SignIn, f Filter) (list []Record, err error) {
 	err = g.view(ctx, func(t Tx) error {
-		rows, err := t.Sessions(bounded(f))
-		for _, r := range rows {
-			if g.mayLook(by, r.Key) || g.MayReview(by, r) == nil {
-				list = append(list, r)
-			}
-		}
+		list, err = filtered(f, t.Sessions, func(r Record) time.Time { return r.Started }, func(r Record) bool {
+			return g.mayLook(by, r.Key) || g.MayReview(by, r) == nil
+		})
 		return err
 	})
 	return list, err
@@ -160,8 +179,10 @@ func (g *Gate) Viewed(ctx context.Context, by identity.SignIn, sessionID string)
 		if err := g.MayReview(s, r); err != nil {
 			return err
 		}
-		return t.Log(audit.Event{Type: audit.RecordingViewed, Actor: s.User.ID(), Session: r.ID, Grant: r.Grant, Request: r.Request,
-			Body: map[string]any{"user": s.User.String(), "session": r.ID}})
+		return t.Log(audit.Event{
+			Type: audit.RecordingViewed, Actor: s.User.ID(), Session: r.ID, Grant: r.Grant, Request: r.Request,
+			Body: map[string]any{"user": s.User.String(), "session": r.ID},
+		})
 	})
 }
 

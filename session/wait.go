@@ -25,6 +25,9 @@ func (g *Gate) wait(ctx context.Context, r *Request, notice func(string) error) 
 	for {
 		now, gr, err := g.outcome(ctx, r.ID)
 		switch {
+		case errors.Is(context.Cause(ctx), ErrWaitOver):
+			g.countWaiting(r.ID, -1)
+			return Grant{}, &Held{Request: r.ID, URL: g.page("/requests/" + r.ID), For: g.waitsFor(r)}
 		case ctx.Err() != nil:
 			g.left(r.ID)
 			return Grant{}, context.Cause(ctx)
