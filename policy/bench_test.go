@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -45,19 +46,34 @@ func BenchmarkCheck(b *testing.B) {
 	}
 }
 
-// Generous: a shared machine under load must still pass.
+// The numbers to reach are 2 s and 50 us; ten times that is allowed here, for the race
+// detector's sake. Processor time, because other work on the machine is not ours.
 func TestLargePolicyIsQuick(t *testing.T) {
-	start := time.Now()
-	p := mustLoad(t, large(500, 2000))
-	if took := time.Since(start); took > 10*time.Second {
-		t.Errorf("loading takes %s", took)
+	src := large(500, 2000)
+	before := processor(t)
+	d := NewDraft(src, map[string][]string{})
+	if err := d.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if took := processor(t) - before; took > 20*time.Second {
+		t.Errorf("a check takes %s", took)
 	}
 	in := ask(person("alice", "all1"), "t1", "reader")
-	start = time.Now()
+	before = processor(t)
 	for range 1000 {
-		p.Decide(in)
+		d.Decide(in)
 	}
-	if took := time.Since(start) / 1000; took > time.Millisecond {
+	if took := (processor(t) - before) / 1000; took > 500*time.Microsecond {
 		t.Errorf("a decision takes %s", took)
 	}
+}
+
+// processor is the processor time that this process has used.
+func processor(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
