@@ -30,7 +30,7 @@ type pair struct {
 	// mu makes what the client receives and what is recorded one order. It is held
 	// while a slow client is written to.
 	mu    sync.Mutex
-	tty   *tty // nil: no terminal
+	tty   *tty // nil: no terminal; set before started is closed
 	ended bool // the client is sent nothing more
 
 	// Of the goroutine that reads the target's requests, until over is closed.
@@ -299,8 +299,10 @@ func (p *pair) cut(say string) {
 }
 
 // hangUp has the target's process go. A signal, because sshd leaves commands without
-// a terminal running when their connection ends.
-func (p *pair) hangUp() {
-	_, _ = p.target.SendRequest("signal", false, ssh.Marshal(struct{ Name string }{"HUP"})) // the target may have gone
-	_ = p.target.Close()
+// a terminal running when their connection ends. It reports a command that may live
+// on: sshd refuses signals to root's own sessions and to forced commands.
+func (p *pair) hangUp() (lives bool) {
+	ok, err := p.target.SendRequest("signal", true, ssh.Marshal(signal{"HUP"}))
+	_ = p.target.Close() // the target may have gone
+	return err == nil && !ok && p.begun() && p.kind == channelExec && p.tty == nil
 }

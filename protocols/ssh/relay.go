@@ -21,6 +21,7 @@ const maxChannels = 64
 // the two sides hold each other back.
 type relay struct {
 	c              *conn
+	up             *session.Upstream
 	client, target link
 	rules          rules
 	options        TargetOptions
@@ -57,14 +58,14 @@ func (c *conn) relay(ctx context.Context, client, target link, up *session.Upstr
 	ctx, fail := context.WithCancelCause(outer)
 	defer fail(nil)
 	r := &relay{
-		c: c, client: client, target: target, rules: rules{up.Scope()}, options: options, rec: &record{to: up.Recorder()}, fail: fail,
+		c: c, up: up, client: client, target: target, rules: rules{up.Scope()}, options: options, rec: &record{to: up.Recorder()}, fail: fail,
 		slots: make(chan struct{}, maxChannels), pairs: map[*pair]struct{}{}, remote: map[string]bool{},
 	}
 	r.busy.Go(func() { r.fromClient(); fail(errHungUp) })
 	r.busy.Go(func() { r.fromTarget(); fail(errTargetGone) })
 	r.busy.Go(r.clientRequests)
 	r.busy.Go(r.targetRequests)
-	r.busy.Go(func() { r.warnings(ctx, up) })
+	r.busy.Go(func() { r.warnings(ctx) })
 	<-ctx.Done()
 	cause := context.Cause(ctx)
 	switch {
@@ -89,13 +90,19 @@ func (r *relay) end(cause error) {
 		defer timer.Stop()
 		told := make(chan struct{})
 		var telling sync.WaitGroup
+		var lives atomic.Bool
 		pairs := r.all()
 		for _, p := range pairs {
 			p.cutting.Store(true) // before the target's processes end by it, which would else be all that is said
 		}
 		for _, p := range pairs {
-			r.busy.Go(p.hangUp)
-			telling.Add(1)
+			telling.Add(2)
+			r.busy.Go(func() {
+				defer telling.Done()
+				if p.hangUp() {
+					lives.Store(true)
+				}
+			})
 			r.busy.Go(func() { defer telling.Done(); p.cut(say) })
 		}
 		r.busy.Go(func() { telling.Wait(); close(told) })
@@ -105,6 +112,9 @@ func (r *relay) end(cause error) {
 		}
 		if len(pairs) > 0 {
 			r.lingers(timer.C)
+		}
+		if lives.Load() {
+			defer r.up.Alarm(context.Background(), "the target did not take SIGHUP for a command without a terminal, which may run on")
 		}
 	}
 	_ = r.target.Close() // either may have gone
@@ -134,12 +144,12 @@ func (r *relay) all() []*pair {
 
 // warnings shows what the gate has to say meanwhile, on terminals only: a program's
 // stderr is read by programs.
-func (r *relay) warnings(ctx context.Context, up *session.Upstream) {
+func (r *relay) warnings(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case line := <-up.Warnings():
+		case line := <-r.up.Warnings():
 			if err := r.rec.note("%s", line); err != nil {
 				r.fail(err)
 				return

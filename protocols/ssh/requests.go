@@ -99,7 +99,9 @@ func (p *pair) pty(request *ssh.Request) bool {
 	if !p.send(&ssh.Request{Type: request.Type, WantReply: true}, v) {
 		return false
 	}
+	p.mu.Lock()
 	p.tty = newTTY(p.r.options.Input)
+	p.mu.Unlock()
 	p.r.over(p.r.rec.terminal(p.stream, "r", size(v.Columns, v.Rows)))
 	return true
 }

@@ -38,6 +38,8 @@ const (
 	sftpSymlink  = 20
 	sftpExtended = 200
 
+	sftpVersion = 2
+
 	sftpStatus = 101
 	sftpHandle = 102
 	sftpData   = 103
@@ -343,8 +345,16 @@ func (s *sftp) extended(name string, body sftpBody) error {
 	return s.rec.begun(s.n, "sftp", fmt.Sprintf("extension %q", name))
 }
 
-// answer looks at a packet of the target.
+// answer looks at a packet of the target. Versions after 3 mean other things by the
+// same types, and no server in use speaks them.
 func (s *sftp) answer(kind byte, body sftpBody) error {
+	if kind == sftpVersion {
+		version, err := body.uint32()
+		if err == nil && version > 3 {
+			err = fmt.Errorf("%w: SFTP version %d", errBadStream, version)
+		}
+		return err
+	}
 	if kind != sftpStatus && kind != sftpHandle && kind != sftpData {
 		return nil
 	}

@@ -1,0 +1,219 @@
+package ssh
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+func TestTerminalKnowsWhenItCanBeWrittenTo(t *testing.T) {
+	for _, trial := range []struct{ drawn, words string }{
+		{"$ ", "\r\nhello\r\n"},
+		{"\x1b[1m$ \x1b[0m", "\r\nhello\r\n"},
+		{"\x1b[?1049h\x1b[2J", "\x1b]2;hello\x07"},
+		{"\x1b[?1;1049h", "\x1b]2;hello\x07"},
+		{"\x1b[?1049h\x1b[?1049l", "\r\nhello\r\n"},
+		{"\x1b[3", ""},
+		{"\x1b]2;title", ""},
+		{"\x1b]2;title\x07", "\r\nhello\r\n"},
+		{"\x1b]2;title\x1b\\", "\r\nhello\r\n"},
+		{"\xe6\xbc", ""},
+		{"\xe6\xbc\xa2", "\r\nhello\r\n"},
+		{"\xff\xfe plain", "\r\nhello\r\n"},
+		{"\x1b(B", "\r\nhello\r\n"},
+	} {
+		tty := newTTY(false)
+		for _, c := range []byte(trial.drawn) { // however it is cut
+			tty.see([]byte{c})
+		}
+		whole := newTTY(false)
+		whole.see([]byte(trial.drawn))
+		if got := tty.words("hello"); got != trial.words || whole.words("hello") != got {
+			t.Errorf("%q: %q, whole %q", trial.drawn, got, whole.words("hello"))
+		}
+	}
+}
+
+func TestRules(t *testing.T) {
+	all, none := rules{}, rules{policy.Scope{Channels: []string{"exec"}}}
+	some := rules{policy.Scope{Channels: []string{"forward", "agent"}, Forward: []string{"db:5432", "[::1]:80"}}}
+	for name, trial := range map[string]struct{ got, want bool }{
+		"all shell":      {all.allows(channelShell), true},
+		"all agent":      {all.allows(channelAgent), false},
+		"all x11":        {all.allows(channelX11), false},
+		"none shell":     {none.allows(channelShell), false},
+		"none exec":      {none.allows(channelExec), true},
+		"some agent":     {some.allows(channelAgent), true},
+		"some x11":       {some.allows(channelX11), false},
+		"all forward":    {all.forwards(place("x", 1)), true},
+		"none forward":   {none.forwards(place("x", 1)), false},
+		"some forward":   {some.forwards(place("DB", 5432)), true},
+		"other port":     {some.forwards(place("db", 5433)), false},
+		"other name":     {some.forwards(place("db.", 5432)), false},
+		"IPv6":           {some.forwards(place("::1", 80)), true},
+		"a socket":       {some.forwards("/run/x"), false},
+		"LC_ALL":         {passes("LC_ALL"), true},
+		"LD_PRELOAD":     {passes("LD_PRELOAD"), false},
+		"LANGUAGEX":      {passes("LANGUAGEX"), false},
+		"GIT_SSH":        {passes("GIT_SSH"), false},
+		"target's name":  {targetName("web-1"), true},
+		"an address":     {targetName("::1"), false},
+		"an empty name":  {targetName(""), false},
+		"another's name": {targetName("web-1 "), false},
+	} {
+		if trial.got != trial.want {
+			t.Errorf("%s: %v", name, trial.got)
+		}
+	}
+	if e := extensions(none.scope); e["permit-port-forwarding"] == "" && len(e) != 2 {
+		t.Errorf("extensions: %v", e)
+	}
+	if _, ok := extensions(all.scope)["permit-agent-forwarding"]; ok {
+		t.Error("the session's certificate lends the agent")
+	}
+	if _, ok := extensions(none.scope)["permit-port-forwarding"]; ok {
+		t.Error("the session's certificate forwards")
+	}
+}
+
+func signer(t testing.TB) ssh.Signer {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestTargetIsKnownByThePolicyAlone(t *testing.T) {
+	key, ca, other := signer(t), signer(t), signer(t)
+	line := func(s ssh.Signer) string { return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(s.PublicKey()))) }
+	known, err := knownHost(policy.Target{Name: "web-1", Address: "web-1.internal:22", Options: func(into any) error {
+		*into.(*TargetOptions) = TargetOptions{HostKeys: []string{line(key)}, HostCA: []string{line(ca)}} //nolint:forcetypeassert // the only one
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := func(by ssh.Signer, kind uint32, name string, ends time.Duration) ssh.PublicKey {
+		c := &ssh.Certificate{
+			Key: other.PublicKey(), CertType: kind, ValidPrincipals: []string{name},
+			ValidAfter: uint64(time.Now().Add(-time.Hour).Unix()), ValidBefore: uint64(time.Now().Add(ends).Unix()),
+		}
+		if err := c.SignCert(rand.Reader, by); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for name, trial := range map[string]struct {
+		key ssh.PublicKey
+		ok  bool
+	}{
+		"its key":          {key.PublicKey(), true},
+		"another key":      {other.PublicKey(), false},
+		"certified":        {cert(ca, ssh.HostCert, "web-1.internal", time.Hour), true},
+		"by another CA":    {cert(other, ssh.HostCert, "web-1.internal", time.Hour), false},
+		"by its own key":   {cert(key, ssh.HostCert, "web-1.internal", time.Hour), false},
+		"for another name": {cert(ca, ssh.HostCert, "web-2.internal", time.Hour), false},
+		"ended":            {cert(ca, ssh.HostCert, "web-1.internal", -time.Minute), false},
+		"a user's":         {cert(ca, ssh.UserCert, "web-1.internal", time.Hour), false},
+		"the CA's own key": {ca.PublicKey(), false},
+	} {
+		err := known.check("", nil, trial.key)
+		var unknown *unknownHost
+		if (err == nil) != trial.ok || (err != nil && !errors.As(err, &unknown)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := knownHost(policy.Target{Name: "web-1", Address: "web-1:22"}); err == nil || !strings.Contains(err.Error(), "neither host_keys nor host_ca") {
+		t.Errorf("a target without keys: %v", err)
+	}
+}
+
+// said is ssh.ConnMetadata of which only the user name is asked.
+type meta struct {
+	ssh.ConnMetadata
+	user string
+}
+
+func (m meta) User() string { return m.user }
+
+func TestUserNameDoesNotChangeDuringTheSignIn(t *testing.T) {
+	c := &conn{}
+	if n, err := c.names(meta{user: "ops+token+nowait@web-1"}); err != nil || n != (name{role: "ops", target: "web-1", token: true, nowait: true}) {
+		t.Fatalf("%+v, %v", n, err)
+	}
+	if _, err := c.names(meta{user: "root@web-1"}); err == nil || !strings.Contains(err.Error(), "the user name changed during the sign-in") {
+		t.Errorf("err %v", err)
+	}
+}
+
+func TestPasswordAnswersOneHiddenQuestion(t *testing.T) {
+	ask := answer("secret")
+	for name, trial := range map[string]struct {
+		questions []string
+		echos     []bool
+		want      string
+	}{
+		"shown":   {[]string{"Password: "}, []bool{true}, ""},
+		"two":     {[]string{"Password: ", "Code: "}, []bool{false, false}, ""},
+		"nothing": {nil, nil, ""},
+	} {
+		if got, err := ask("", "", trial.questions, trial.echos); len(got) > 0 || (err == nil && len(trial.questions) > 0) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	if got, err := ask("", "", []string{"Password: "}, []bool{false}); err != nil || got[0] != "secret" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got, err := ask("", "", []string{"And again: "}, []bool{false}); err == nil || len(got) > 0 {
+		t.Errorf("a second time: %q", got)
+	}
+}
+
+func TestClientTextsNameTargets(t *testing.T) {
+	ca := signer(t).PublicKey()
+	line := KnownHosts([]string{"web-1", "web-2"}, "2222", ca)
+	if !strings.HasPrefix(line, "@cert-authority [web-1]:2222,[web-2]:2222 ssh-ed25519 ") || KnownHosts(nil, "22", ca) != "" {
+		t.Errorf("known_hosts: %q", line)
+	}
+	text := ClientConfig(ClientGate{Name: "gate", Host: "gate.example.com", Port: "2222", KnownHosts: "/k", Identity: "/i", Certificate: "/c"}, []string{"web-1", "web-2"})
+	if strings.Contains(text, "*") || !strings.Contains(text, "Host web-1 web-2\n  ProxyJump gate\n") || !strings.Contains(text, "  CertificateFile /c\n") {
+		t.Errorf("ssh_config:\n%s", text)
+	}
+}
+
+func TestDigestOfShortInputIsNotKept(t *testing.T) {
+	d := newDigest()
+	d.add([]byte("tops3cret"))
+	if got := d.String(); got != "9 bytes" {
+		t.Errorf("%q", got)
+	}
+	d.add(bytes.Repeat([]byte("x"), smallInput))
+	if got := d.String(); !strings.Contains(got, "SHA-256") {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestSCPIsRecognisedByItsFlags(t *testing.T) {
+	for command, want := range map[string]string{
+		"scp -t /x": directionUp, "scp -r -p -f -- /x": directionDown, "/usr/bin/scp -v -t .": directionUp,
+		"scp /a /b": "", "scp -- -t": "", "rm -t": "", "scp": "", "": "",
+	} {
+		if got, _ := scpDirection(command); got != want {
+			t.Errorf("%q: %q", command, got)
+		}
+	}
+}
