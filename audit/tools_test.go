@@ -71,3 +71,23 @@ func untilSize(t testing.TB, l *Log, size int64) {
 		}
 	}
 }
+
+// entry is the data of the n-th entry's frame.
+func entry(t testing.TB, wal []byte, n int) []byte {
+	t.Helper()
+	for len(wal) > 0 {
+		kind, data, size, err := readFrame(wal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kind == frameEntry {
+			if n == 0 {
+				return data
+			}
+			n--
+		}
+		wal = wal[size:]
+	}
+	t.Fatal("no such entry")
+	return nil
+}
