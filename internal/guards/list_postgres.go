@@ -196,7 +196,7 @@ var postgres = []Guard{
 	{
 		"protocols/postgres.empty-object", "protocols/postgres/startup.go",
 		`if target == "" || (named && object == "") {`,
-		`if target == "" {`,
+		`if target == "" || (named && false) {`,
 		"./protocols/postgres", "TestStartupsThatAreRefused", "silent defaults and spelling",
 	},
 	{
