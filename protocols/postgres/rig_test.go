@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -488,23 +487,4 @@ func (r *rig) pgx(t testing.TB, who person, role string, options ...string) *pgc
 	}
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
-}
-
-// say sends bytes to the listener and returns all that comes back until it closes.
-func (r *rig) say(t testing.TB, p []byte) []byte {
-	t.Helper()
-	conn, err := net.Dial("tcp", r.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := conn.Write(p); err != nil {
-		t.Fatal(err)
-	}
-	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
-	got, err := io.ReadAll(conn)
-	if err != nil {
-		t.Fatalf("after %q: %v", got, err)
-	}
-	return got
 }

@@ -40,6 +40,25 @@ func (r *rig) dial(t testing.TB) net.Conn {
 	return conn
 }
 
+// say sends bytes to the listener and returns all that comes back until it closes.
+func (r *rig) say(t testing.TB, p []byte) []byte {
+	t.Helper()
+	conn, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write(p); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	got, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatalf("after %q: %v", got, err)
+	}
+	return got
+}
+
 // upgrade asks for TLS as libpq does, and puts it on.
 func (r *rig) upgrade(t testing.TB, conn net.Conn, who *person) *tls.Conn {
 	t.Helper()
