@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -14,6 +15,7 @@ type NewRequest struct {
 	Target, Role, Object string
 	Reason, Ticket       string
 	Duration             time.Duration
+	Extends              string // one's own running grant to lengthen; target, role and object are its
 }
 
 // Ask makes a request without a held connection; the connection that comes after the
@@ -28,12 +30,17 @@ func (g *Gate) Ask(ctx context.Context, by identity.SignIn, addr netip.Addr, n N
 	if err != nil {
 		return Request{}, err
 	}
+	if n.Extends != "" {
+		if n, err = g.extension(ctx, s, n); err != nil {
+			return Request{}, err
+		}
+	}
 	ask := Ask{Target: n.Target, Role: n.Role, Object: n.Object, Duration: n.Duration, Reason: n.Reason, Ticket: n.Ticket}
 	if err := ask.check(); err != nil {
 		return Request{}, err
 	}
 	ask.Client.Address = netip.AddrPortFrom(addr, 0)
-	who := caller{user: s.User, signIn: s.ID, browser: addr, keep: true}
+	who := caller{user: s.User, signIn: s.ID, browser: addr, keep: true, extends: n.Extends}
 	who.proof = g.bestProof(ask, who)
 	gr, r, err := g.admit(ctx, ask, who, false)
 	if err != nil {
@@ -56,4 +63,30 @@ func (g *Gate) bestProof(ask Ask, who caller) identity.ProofKind {
 		}
 	}
 	return identity.ByBrowser
+}
+
+// extension fills in what the grant that is to be lengthened says already.
+func (g *Gate) extension(ctx context.Context, by identity.SignIn, n NewRequest) (NewRequest, error) {
+	err := g.view(ctx, func(t Tx) error {
+		gr, err := t.Grant(n.Extends)
+		switch {
+		case err != nil:
+			return err
+		case gr.Key.User != by.User.ID():
+			return ErrNotFound
+		case gr.State != GrantActive:
+			return &Denied{Reason: "this grant has ended", Next: "ask again"}
+		case gr.Times >= gr.Decision.Extensions:
+			return &Denied{Reason: fmt.Sprintf("rule %s lets this be extended %d times, and it has been", gr.Decision.Rule, gr.Decision.Extensions), Next: "ask again when it has ended"}
+		}
+		n.Target, n.Role, n.Object = gr.Key.Target, gr.Key.Role, gr.Key.Object
+		if n.Reason == "" {
+			n.Reason = gr.Reason
+		}
+		if n.Ticket == "" {
+			n.Ticket = gr.Ticket
+		}
+		return nil
+	})
+	return n, err
 }

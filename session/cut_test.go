@@ -294,3 +294,47 @@ func TestRecorderFailureEndsTheSession(t *testing.T) {
 	}
 	disk.Full(false)
 }
+
+// More time is asked for and approved like the first; live sessions go on by themselves.
+func TestExtendedWithoutConnectingAgain(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f := gatetest.New(t, gatetest.Options{Dir: dir})
+		alice, bob := f.SignIn(t, gatetest.Alice), f.SignIn(t, gatetest.Bob)
+		s := granted(t, f, alice)
+		r := run(s)
+		up := <-r.up
+		first := s.Ends()
+		<-up.Warnings()
+		more, err := f.Ask(t.Context(), alice, here, session.NewRequest{Extends: s.Grant().ID, Duration: 20 * time.Minute})
+		if err != nil || more.State != session.RequestPending || more.Input.Reason != "INC-42 stuck order" {
+			t.Fatalf("%+v, %v", more, err)
+		}
+		if _, err := f.Decide(t.Context(), alice, more.ID, yes); err == nil {
+			t.Fatal("alice lengthened her own grant")
+		}
+		_, err = f.Ask(t.Context(), f.SignIn(t, gatetest.Eve), here, session.NewRequest{Extends: s.Grant().ID})
+		if !errors.Is(err, session.ErrNotFound) {
+			t.Fatalf("eve asked for more of alice's grant: %v", err)
+		}
+		approved := time.Now()
+		if _, err := f.Decide(t.Context(), bob, more.ID, yes); err != nil {
+			t.Fatal(err)
+		}
+		want := approved.Add(20 * time.Minute)
+		if !s.Ends().Equal(want) || !want.After(first) {
+			t.Errorf("ends at %s, want %s", s.Ends(), want)
+		}
+		if line := <-up.Warnings(); !strings.HasPrefix(line, "extended until ") {
+			t.Errorf("told %q", line)
+		}
+		reload(t, f, gatetest.Rules) // a longer life than one rule's term is no reason to cut
+		if err := <-r.ended; !errors.Is(err, session.ErrExpired) || !time.Now().Equal(want) {
+			t.Errorf("ended with %v at %s, want %s", err, time.Now(), want)
+		}
+		if n := f.Count(t, audit.GrantExtended); n != 1 {
+			t.Errorf("%d extensions in the log", n)
+		}
+		f.Close(t)
+	})
+}

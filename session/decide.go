@@ -75,8 +75,15 @@ func mayDecide(p *policy.Policy, by identity.User, r Request) (policy.Decision, 
 		return d, &Denied{Reason: "you have said yes to this request already", Next: "it waits for somebody else"}
 	}
 	stage, missing := progress(d.Stages, r.User, r.Approvals)
-	if missing > 0 && !d.Stages[stage].From.Has(by) {
+	if missing == 0 {
+		return d, nil
+	}
+	if !d.Stages[stage].From.Has(by) {
 		return d, &Denied{Reason: "you are not among those who decide on this request now"}
+	}
+	// What only the policy knows: whose issuer it still has, and accounts that may be one person's.
+	if err := p.MayApprove(d.Stages[stage], r.User, by); err != nil {
+		return d, &Denied{Reason: err.Error()}
 	}
 	return d, nil
 }

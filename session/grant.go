@@ -33,8 +33,18 @@ type Grant struct {
 	By       []string        `json:"by"` // who approved: e-mails, or "rule:<name>"
 	Starts   time.Time       `json:"starts"`
 	Ends     time.Time       `json:"ends"`
+	Extended time.Time       `json:"extended,omitzero"` // the term of now was approved then; zero: at Starts
+	Times    int             `json:"times,omitempty"`   // how often it was extended
 	Ended    time.Time       `json:"ended,omitzero"`
 	EndedBy  string          `json:"ended_by,omitempty"`
+}
+
+// term is how long the approvers gave it, from their last yes.
+func (g Grant) term() time.Duration {
+	if g.Extended.IsZero() {
+		return g.Ends.Sub(g.Starts)
+	}
+	return g.Ends.Sub(g.Extended)
 }
 
 // A Record is what is kept of a Session: the row behind `sallyport sessions list`.

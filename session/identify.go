@@ -82,14 +82,14 @@ func (g *Gate) byToken(ctx context.Context, token identity.Token) (caller, error
 			return err
 		}
 		now := time.Now()
-		if record.Purpose != identity.ForGrant || !record.Ended.IsZero() || !now.Before(record.Expires) {
+		if record.Purpose != identity.ForGrant || !record.Ended.IsZero() {
 			return ErrBadToken
 		}
 		gr, err := t.Grant(record.Grant)
 		if err != nil {
 			return err
 		}
-		if gr.Key.User != record.User || gr.State != GrantActive {
+		if gr.Key.User != record.User || gr.State != GrantActive || !now.Before(gr.Ends) { // extended with its grant
 			return ErrBadToken
 		}
 		account, err := t.Account(gr.Key.User)
@@ -177,7 +177,7 @@ func (g *Gate) stillAllowed(p *policy.Policy, in policy.Input, r Request, gr Gra
 	if _, missing := progress(d.Stages, r.User, r.Approvals); missing > 0 {
 		return &Denied{Reason: "rule " + d.Rule + " now asks for more approvals than this has", By: "rule " + d.Rule}
 	}
-	if gr.Ends.Sub(gr.Starts) > d.Longest && d.Longest > 0 {
+	if gr.term() > d.Longest && d.Longest > 0 {
 		return &Denied{Reason: "rule " + d.Rule + " now allows " + Span(d.Longest) + " at the most", By: "rule " + d.Rule}
 	}
 	return g.enforceable(p, in.Target, d.Scope)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,7 +19,11 @@ type Session struct {
 	id    string
 	ask   Ask
 	who   caller
-	grant Grant
+	grant Grant // as it was at Open, but for Times, which mu guards
+
+	mu     sync.Mutex
+	ends   time.Time     // of now
+	timers []*time.Timer // nil before arm and after the end
 
 	cancel   context.CancelCauseFunc       // set by Run before the session is registered
 	warnings chan string                   // capacity for all that one session is ever told
@@ -27,7 +32,7 @@ type Session struct {
 }
 
 func (g *Gate) session(ask Ask, who caller, gr Grant) *Session {
-	return &Session{g: g, id: newID(), ask: ask, who: who, grant: gr, warnings: make(chan string, 8), over: make(chan struct{})}
+	return &Session{g: g, id: newID(), ask: ask, who: who, grant: gr, ends: gr.Ends, warnings: make(chan string, 8), over: make(chan struct{})}
 }
 
 // ID is the session's identifier, in entries, recordings and lists.
@@ -43,7 +48,11 @@ func (s *Session) User() identity.User { return s.who.user }
 func (s *Session) Grant() Grant { return s.grant }
 
 // Ends is when the session is cut.
-func (s *Session) Ends() time.Time { return s.grant.Ends }
+func (s *Session) Ends() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ends
+}
 
 // Said is the line that tells of the grant.
 func (s *Session) Said() string { return said(s.grant) }
@@ -150,7 +159,7 @@ func (s *Session) start(ctx context.Context) (Record, error) {
 }
 
 func (s *Session) expired() *Ended {
-	return &Ended{Cause: ErrExpired.Cause, Say: "your access to " + s.grant.Key.Target + " ended at " + clock(s.grant.Ends), At: s.grant.Ends}
+	return &Ended{Cause: ErrExpired.Cause, Say: "your access to " + s.grant.Key.Target + " ended at " + clock(s.Ends()), At: s.Ends()}
 }
 
 func (s *Session) meta() audit.Meta {
@@ -165,15 +174,9 @@ func (s *Session) meta() audit.Meta {
 
 // arm sets the session's own timers: they depend on nothing that can be slow.
 func (s *Session) arm(recorder *audit.Recorder) (stop func()) {
-	left := time.Until(s.grant.Ends)
-	timers := []*time.Timer{time.AfterFunc(left, func() { s.cancel(s.expired()) })}
-	for _, before := range s.grant.Decision.Warnings {
-		if left <= before {
-			continue
-		}
-		line := fmt.Sprintf("%s left; extend at %s", words(before), s.g.page("/g/"+s.grant.ID))
-		timers = append(timers, time.AfterFunc(left-before, func() { s.warn(line) }))
-	}
+	s.mu.Lock()
+	s.setTimers()
+	s.mu.Unlock()
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -184,12 +187,68 @@ func (s *Session) arm(recorder *audit.Recorder) (stop func()) {
 		}
 	}()
 	return func() {
-		for _, timer := range timers {
-			timer.Stop()
-		}
+		s.mu.Lock()
+		s.stopTimers()
+		s.mu.Unlock()
 		close(quit)
 		<-done
 	}
+}
+
+// setTimers arms the end and the warnings before it; mu is held.
+func (s *Session) setTimers() {
+	left := time.Until(s.ends)
+	s.timers = append(s.timers, time.AfterFunc(left, s.expire))
+	for _, before := range s.grant.Decision.Warnings {
+		if left <= before {
+			continue
+		}
+		line := words(before) + " left"
+		if s.grant.Times < s.grant.Decision.Extensions {
+			line += "; extend at " + s.g.page("/g/"+s.grant.ID)
+		}
+		s.timers = append(s.timers, time.AfterFunc(left-before, func() { s.warn(line) }))
+	}
+}
+
+func (s *Session) stopTimers() {
+	for _, timer := range s.timers {
+		timer.Stop()
+	}
+	s.timers = nil
+}
+
+// expire cuts at the end, unless the end has moved while the timer was firing.
+func (s *Session) expire() {
+	if time.Now().Before(s.Ends()) {
+		return
+	}
+	s.cancel(s.expired())
+}
+
+// lengthen moves the end of a running session and says so.
+func (s *Session) lengthen(gr Grant) {
+	ends := gr.Ends
+	s.mu.Lock()
+	moved := s.timers != nil && ends.After(s.ends)
+	if moved {
+		s.stopTimers()
+		s.ends, s.grant.Times = ends, gr.Times
+		s.setTimers()
+	}
+	s.mu.Unlock()
+	if moved {
+		s.warn("extended until " + clock(ends))
+	}
+}
+
+// lengthenLive moves the ends of a grant's running sessions.
+func (g *Gate) lengthenLive(gr Grant) {
+	g.eachLive(func(s *Session) {
+		if s.grant.ID == gr.ID {
+			s.lengthen(gr)
+		}
+	})
 }
 
 func words(d time.Duration) string {

@@ -34,7 +34,7 @@ func (g *Gate) create(t Tx, in policy.Input, d policy.Decision, who caller, clie
 	now := in.Time
 	r := Request{
 		ID: newID(), State: RequestPending, User: who.user, SignIn: who.signIn, Input: in, Decision: d, Client: client,
-		Keep: keep, Created: now, TimesOut: now.Add(d.RequestTimeout),
+		Keep: keep, Extends: who.extends, Created: now, TimesOut: now.Add(d.RequestTimeout),
 	}
 	if err := t.SaveRequest(r); err != nil {
 		return nil, err
@@ -77,6 +77,9 @@ func (g *Gate) grant(t Tx, r *Request, d policy.Decision, now time.Time) (*Grant
 		return nil, errors.New("grant without a length")
 	}
 	now = now.UTC()
+	if r.Extends != "" {
+		return g.lengthen(t, r, now, length, by)
+	}
 	gr := Grant{
 		ID: newID(), State: GrantActive, User: r.User, SignIn: r.SignIn, Request: r.ID, Decision: d, Scope: scope,
 		Key:    Key{User: r.User.ID(), Target: r.Input.Target, Role: r.Input.Role, Object: r.Input.Object},
@@ -88,6 +91,39 @@ func (g *Gate) grant(t Tx, r *Request, d policy.Decision, now time.Time) (*Grant
 		return nil, err
 	}
 	return &gr, saveGrant(t, gr, audit.GrantActive, r.decider(), nil)
+}
+
+// lengthen gives a running grant a later end, under the same scope. Its live
+// sessions go on without connecting again.
+func (g *Gate) lengthen(t Tx, r *Request, now time.Time, length time.Duration, by []string) (*Grant, error) {
+	gr, err := t.Grant(r.Extends)
+	if err != nil {
+		return nil, err
+	}
+	if gr.State != GrantActive || !now.Before(gr.Ends) || gr.Key.User != r.User.ID() || g.isCut(gr.ID) != nil {
+		return nil, &Denied{Reason: "the grant that this would lengthen has ended", Next: "ask again"}
+	}
+	if ends := now.Add(length); ends.After(gr.Ends) {
+		gr.Ends = ends
+	}
+	gr.Extended, gr.By = now, by
+	gr.Times++
+	r.State, r.Decided, r.Grant = RequestApproved, now, gr.ID
+	r.Outcome = "extended until " + clock(gr.Ends)
+	if err := g.saveRequest(t, *r, audit.RequestApproved, r.decider(), nil); err != nil {
+		return nil, err
+	}
+	live, err := t.Sessions(Filter{State: "live", Grant: gr.ID})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range live {
+		s.Ends = gr.Ends
+		if err := t.SaveSession(s); err != nil {
+			return nil, err
+		}
+	}
+	return &gr, saveGrant(t, gr, audit.GrantExtended, r.decider(), map[string]any{"by_request": r.ID})
 }
 
 func (a Approval) name() string {

@@ -22,6 +22,7 @@ type caller struct {
 	browser netip.Addr // where a browser proof was given; else zero
 	grant   string     // the only grant that a token opens; else empty
 	keep    bool       // the request outlives the connection
+	extends string     // the grant that the request would lengthen; else empty
 	hold    *hold      // answered once the outcome of its confirmation is known; may be nil
 }
 
@@ -156,8 +157,10 @@ func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *G
 		gr, r, joined = nil, nil, ""
 		now := time.Now()
 		in := ask.input(who, now)
-		if gr, err = g.serving(t, p, in, who, now); err != nil || gr != nil {
-			return err
+		if who.extends == "" {
+			if gr, err = g.serving(t, p, in, who, now); err != nil || gr != nil {
+				return err
+			}
 		}
 		if who.grant != "" {
 			return ErrBadToken
@@ -172,7 +175,7 @@ func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *G
 		if err := g.enforceable(p, in.Target, d.Scope); err != nil {
 			return err
 		}
-		if !d.Automatic() {
+		if !d.Automatic() && who.extends == "" {
 			if r, err = g.joinable(t, in, who); err != nil {
 				return err
 			}
@@ -206,6 +209,7 @@ func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *G
 // announce arms the ends of what is new and tells the pages.
 func (g *Gate) announce(gr *Grant, r *Request) {
 	if gr != nil {
+		g.lengthenLive(*gr)
 		g.due.add("grant", gr.ID, gr.Ends)
 		g.hub.tell(Change{"grant", gr.ID, gr.Key.User})
 	}
@@ -274,9 +278,17 @@ func (g *Gate) refused(ctx context.Context, ask Ask, who caller, err error) {
 	p := g.Policy()
 	//nolint:errcheck // restrict stops the gate by itself where it cannot write
 	g.restrict(ctx, func(t Tx) error {
+		in := ask.input(who, time.Now())
+		decided := audit.PolicyRef{Version: p.Version(), Digest: p.Digest()}
+		for _, fault := range p.Decide(in).Errors { // conditions that could not be evaluated: they denied
+			err := t.Log(audit.Event{Type: audit.PolicyError, Actor: "gate", Policy: decided, Body: map[string]any{"error": fault, "input": in}})
+			if err != nil {
+				return err
+			}
+		}
 		return t.Log(audit.Event{
-			Type: audit.AskRefused, Actor: who.user.ID(), Policy: audit.PolicyRef{Version: p.Version(), Digest: p.Digest()},
-			Body: map[string]any{"user": who.user.String(), "said": say, "input": ask.input(who, time.Now())},
+			Type: audit.AskRefused, Actor: who.user.ID(), Policy: decided,
+			Body: map[string]any{"user": who.user.String(), "said": say, "input": in},
 		})
 	})
 }

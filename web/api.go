@@ -155,13 +155,19 @@ func (s *Web) apiAsk(v *visit) error {
 		Reason   string `json:"reason"`
 		Ticket   string `json:"ticket"`
 		Duration string `json:"duration"`
+		Extends  string `json:"extends"`
 	}
 	if err := body(v, &in); err != nil {
 		return err
 	}
 	d, err := duration(in.Duration)
-	n := session.NewRequest{Target: in.Target, Role: in.Role, Object: in.Object, Reason: in.Reason, Ticket: in.Ticket, Duration: d}
-	if err := firstError(err, checkAsk(n)); err != nil {
+	n := session.NewRequest{
+		Target: in.Target, Role: in.Role, Object: in.Object, Reason: in.Reason, Ticket: in.Ticket, Duration: d, Extends: in.Extends,
+	}
+	if n.Extends == "" {
+		err = firstError(err, checkAsk(n))
+	}
+	if err != nil {
 		return err
 	}
 	request, err := s.gate.Ask(v.r.Context(), v.by, v.addr, n)

@@ -80,6 +80,9 @@ func (s *Web) showGrant(v *visit, g session.Grant, token string, ends time.Time)
 	if g.Key.Object != "" {
 		again.Set("object", g.Key.Object)
 	}
+	if g.Times < g.Decision.Extensions {
+		again.Set("extends", g.ID) // else it is a new request, for when this has ended
+	}
 	page := grantPage{
 		G: g, Mine: g.User.ID() == v.by.User.ID(), MayCut: s.gate.MayCut(v.by, g.Key.Target) == nil, Sessions: sessions,
 		Token: token, TokenEnd: ends, Extend: "/requests/new?" + again.Encode(),

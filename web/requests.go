@@ -97,6 +97,9 @@ func (s *Web) request(v *visit) error {
 	if err != nil {
 		return err
 	}
+	if to := s.onward(v, request); to != "" {
+		return s.goOn(v, request, to)
+	}
 	verdict, err := narrowed(v.r.URL.Query())
 	if err != nil {
 		return err
@@ -218,13 +221,16 @@ type askPage struct {
 	For     string
 	Problem string
 	Field   string
+	To      string // where on the target's host the browser came from; empty: it did not
 }
 
 func (s *Web) askForm(v *visit) error {
 	q := v.r.URL.Query()
 	page := askPage{Targets: s.gate.Targets(v.by), Filled: session.NewRequest{
 		Target: q.Get("target"), Role: q.Get("role"), Object: q.Get("object"), Reason: q.Get("reason"), Ticket: q.Get("ticket"),
+		Extends: q.Get("extends"),
 	}}
+	page.To = q.Get("to")
 	return s.show(v, http.StatusOK, "new", view{Title: "Ask for access", Body: page})
 }
 
@@ -235,7 +241,7 @@ func (s *Web) ask(v *visit) error {
 	}
 	n := session.NewRequest{
 		Target: fields.Get("target"), Role: fields.Get("role"), Object: fields.Get("object"),
-		Reason: oneLine(fields.Get("reason")), Ticket: fields.Get("ticket"),
+		Reason: oneLine(fields.Get("reason")), Ticket: fields.Get("ticket"), Extends: fields.Get("extends"),
 	}
 	if n.Target == "" { // the form's one list of targets with their roles
 		n.Target, n.Role = pair(fields.Get("access"))
@@ -247,20 +253,20 @@ func (s *Web) ask(v *visit) error {
 	}
 	var invalid *session.Invalid
 	if errors.As(err, &invalid) && v.page() {
-		page := askPage{Targets: s.gate.Targets(v.by), Filled: n, For: fields.Get("for"), Problem: sentence(s.message(err)), Field: invalid.Field}
+		page := askPage{Targets: s.gate.Targets(v.by), Filled: n, For: fields.Get("for"), To: fields.Get("to"), Problem: sentence(s.message(err)), Field: invalid.Field}
 		return s.show(v, http.StatusUnprocessableEntity, "new", view{Title: "Ask for access", Body: page})
 	}
 	if err != nil {
 		return err
 	}
-	return redirect(v, "/requests/"+url.PathEscape(request.ID))
+	return redirect(v, "/requests/"+url.PathEscape(request.ID)+back(fields.Get("to")))
 }
 
 func checkAsk(n session.NewRequest) error {
 	if n.Target == "" || n.Role == "" {
 		return &session.Invalid{Field: "target", Hint: "say which target and as which role"}
 	}
-	for field, name := range map[string]string{"target": n.Target, "role": n.Role, "object": n.Object} {
+	for field, name := range map[string]string{"target": n.Target, "role": n.Role, "object": n.Object, "extends": n.Extends} {
 		if len(name) > session.MaxName {
 			return &session.Invalid{Field: field, Hint: fmt.Sprintf("the %s is longer than %d bytes", field, session.MaxName)}
 		}

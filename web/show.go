@@ -26,6 +26,7 @@ type view struct {
 	Title   string
 	Wide    bool
 	Refresh int    // seconds after which a page without JavaScript loads itself again; 0: never
+	Go      string // where the browser goes on to by itself; a path of the gate's
 	Topics  string // kinds of session.Change after which the page reads itself again, by blanks
 	Body    any
 

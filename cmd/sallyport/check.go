@@ -58,7 +58,7 @@ func check(path string) (*policy.Policy, error) {
 	}
 	_, err = (&program{config: c}).keys()
 	errs = append(errs, err)
-	loaded, err := policy.Load(c.Policy.Dir, policyOptions(c, bundle.Pin{}))
+	loaded, err := policy.Load(c.Policy.Dir, policyOptions(c, bundle.Pin{}, 0))
 	if err != nil {
 		return nil, errors.Join(append(errs, err)...)
 	}

@@ -62,11 +62,8 @@ func (r *relyingParty) follow(p *policy.Policy) error {
 func (r *relyingParty) issuer(i policy.Issuer) (oidc.Config, error) {
 	c := oidc.Config{
 		Issuer: i.URL, ClientID: i.ClientID, RedirectURL: r.config.Gate.URL + "/callback", Scopes: i.Scopes,
-		Groups: i.GroupsClaim, Email: i.EmailClaim, Person: i.PersonClaim, Claims: i.Claims,
+		Groups: i.GroupsClaim, Email: i.EmailClaim, Person: i.PersonClaim, Name: i.NameClaim, Claims: i.Claims, Audiences: i.Audiences,
 		AllowUnverifiedEmail: !i.EmailVerified, Standing: i.Standing, MaxAge: i.GreatestAge, Kind: i.Kind,
-	}
-	if len(i.Audiences) > 0 {
-		c.Audience = i.Audiences[0]
 	}
 	if i.ClientSecret != "" {
 		if _, found := r.config.Set[i.ClientSecret]; !found {

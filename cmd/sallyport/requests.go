@@ -78,26 +78,31 @@ func newRequestsShow() *cobra.Command {
 
 func newRequestsNew() *cobra.Command {
 	var flags clientFlags
-	var reason, ticket, span, object string
+	var reason, ticket, span, object, extends string
 	c := &cobra.Command{
 		Use: "new TARGET ROLE", Short: "Ask before you connect",
 		Long: `Makes a request without a connection. Once it is approved, connections of yours to
-that target and role go through until the grant ends.`,
-		Example: "  sallyport requests new orders reader --reason \"INC-42 stuck order\" --for 30m",
-		Args:    cobra.ExactArgs(2),
+that target and role go through until the grant ends. With --extends it asks for more
+time for a grant that runs; its sessions go on without connecting again.`,
+		Example: "  sallyport requests new orders reader --reason \"INC-42 stuck order\" --for 30m\n" +
+			"  sallyport requests new orders reader --extends 7Q2KMX --for 30m",
+		Args: cobra.ExactArgs(2),
 	}
 	flags.add(c)
 	c.Flags().StringVar(&reason, "reason", "", "why, for those who decide")
 	c.Flags().StringVar(&ticket, "ticket", "", "the ticket, where the rule asks for one")
 	c.Flags().StringVar(&span, "for", "", "how long, such as 30m (default: as long as the rule allows)")
 	c.Flags().StringVar(&object, "object", "", "what inside the target, such as another database")
+	c.Flags().StringVar(&extends, "extends", "", "one of your running grants, to lengthen it")
 	asJSON := jsonFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		gate, err := flags.signedIn()
 		if err != nil {
 			return err
 		}
-		ask := map[string]string{"target": args[0], "role": args[1], "object": object, "reason": reason, "ticket": ticket, "duration": span}
+		ask := map[string]string{
+			"target": args[0], "role": args[1], "object": object, "reason": reason, "ticket": ticket, "duration": span, "extends": extends,
+		}
 		var raw json.RawMessage
 		if err := gate.post(c.Context(), "/api/v1/requests", ask, &raw); err != nil {
 			return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -15,16 +16,13 @@ import (
 // loadPolicy loads the signed bundle at start-up. The log remembers what ran last:
 // an older bundle, however well signed, is refused.
 func loadPolicy(ctx context.Context, c *config.Config, log *audit.Log) (*policy.Policy, error) {
-	last, err := lastPolicy(ctx, log)
+	last, rootFloor, err := lastPolicy(ctx, log)
 	if err != nil {
 		return nil, err
 	}
-	loaded, err := policy.Load(c.Policy.Dir, policyOptions(c, last))
+	loaded, err := policy.Load(c.Policy.Dir, policyOptions(c, last, rootFloor))
 	if err != nil {
 		return nil, errors.Join(err, refusedPolicy(ctx, c, log, err))
-	}
-	if loaded.Digest() == last.Digest {
-		return loaded, nil
 	}
 	if _, err := log.Record(ctx, loadedPolicy(c, loaded)); err != nil {
 		return nil, fmt.Errorf("write down the policy: %w", err)
@@ -32,30 +30,39 @@ func loadPolicy(ctx context.Context, c *config.Config, log *audit.Log) (*policy.
 	return loaded, nil
 }
 
-func policyOptions(c *config.Config, last bundle.Pin) policy.Options {
+// policyOptions demands what the machine pins, and nothing older than what ran last:
+// neither the policy nor the trust root that signs it.
+func policyOptions(c *config.Config, last bundle.Pin, rootFloor int) policy.Options {
 	return policy.Options{
-		Root: policy.RootPin(c.Policy.Root), Floor: c.Policy.MinVersion, Running: last, Now: time.Now(), Scopes: scopes(),
+		Root: policy.RootPin(c.Policy.Root), RootFloor: rootFloor, Floor: c.Policy.MinVersion, Running: last, Now: time.Now(), Scopes: scopes(),
 	}
 }
 
-// lastPolicy finds the newest entry that names a policy. Versions only rise, so it is
-// the highest; start-up entries name it, so it is near the end.
-func lastPolicy(ctx context.Context, log *audit.Log) (bundle.Pin, error) {
+// lastPolicy finds the newest policy.loaded entry, and the version of the trust root
+// that it was signed under. Every start writes one, so it is near the end.
+func lastPolicy(ctx context.Context, log *audit.Log) (last bundle.Pin, rootFloor int, err error) {
 	const step = 500
 	for to := log.State().Size; to > 0; to -= step {
 		from := max(0, to-step)
 		entries, err := log.Entries(ctx, from, int(to-from))
 		if err != nil {
-			return bundle.Pin{}, fmt.Errorf("find the last policy in the log: %w", err)
+			return bundle.Pin{}, 0, fmt.Errorf("find the last policy in the log: %w", err)
 		}
 		for i := len(entries) - 1; i >= 0; i-- {
-			// A request's or grant's entry names the policy that decided it, which may be older.
-			if p := entries[i].Policy; p != nil && (entries[i].Type == audit.PolicyLoaded || entries[i].Type == audit.GateStarted) {
-				return bundle.Pin{Version: p.Version, Digest: p.Digest}, nil
+			e := entries[i]
+			if e.Type != audit.PolicyLoaded || e.Policy == nil {
+				continue
 			}
+			var body struct {
+				RootVersion int `json:"root_version"`
+			}
+			if err := json.Unmarshal(e.Body, &body); err != nil {
+				return bundle.Pin{}, 0, fmt.Errorf("read entry %d, policy.loaded, for the version of its trust root: %w", e.Index, err)
+			}
+			return bundle.Pin{Version: e.Policy.Version, Digest: e.Policy.Digest}, body.RootVersion, nil
 		}
 	}
-	return bundle.Pin{}, nil
+	return bundle.Pin{}, 0, nil
 }
 
 // loadedPolicy is the entry that comes before a policy decides anything. It holds what
@@ -106,7 +113,8 @@ func (p *program) reload(ctx context.Context) error {
 // reloadPolicy swaps the policy, or keeps the one that runs.
 func (p *program) reloadPolicy(ctx context.Context) error {
 	running := p.gate.Policy()
-	fresh, err := policy.Load(p.config.Policy.Dir, policyOptions(p.config, bundle.Pin{Version: running.Version(), Digest: running.Digest()}))
+	rootFloor, _ := running.Root()
+	fresh, err := policy.Load(p.config.Policy.Dir, policyOptions(p.config, bundle.Pin{Version: running.Version(), Digest: running.Digest()}, rootFloor))
 	if err != nil {
 		return errors.Join(fmt.Errorf("policy %d goes on: %w", running.Version(), err), refusedPolicy(ctx, p.config, p.log, err))
 	}

@@ -59,9 +59,8 @@ type Config struct {
 	// Kind is Person (default) or Workload: an issuer of JWTs for pipelines, which
 	// signs in nobody.
 	Kind identity.Kind
-	// Audiences are what a workload's token must name one of; Audience is one more.
+	// Audiences are what a workload's token must name one of.
 	Audiences []string
-	Audience  string
 
 	// HTTPClient knows the issuer's CA. Nil: the system's roots.
 	HTTPClient *http.Client
@@ -133,9 +132,6 @@ func withDefaults(c Config) Config {
 	}
 	if c.Name == "" {
 		c.Name = "name"
-	}
-	if c.Audience != "" {
-		c.Audiences = append(slices.Clone(c.Audiences), c.Audience)
 	}
 	if c.MaxAge == 0 && c.Standing == ByRefresh {
 		c.MaxAge = defaultMaxAge

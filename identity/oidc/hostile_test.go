@@ -422,7 +422,7 @@ func TestKeysThatDoNotAnswerAreUnreachable(t *testing.T) {
 }
 
 func FuzzVerifyWorkload(f *testing.F) {
-	r, err := oidc.New([]oidc.Config{{Issuer: "https://127.0.0.1:1", Kind: identity.Workload, Audience: "gate"}})
+	r, err := oidc.New([]oidc.Config{{Issuer: "https://127.0.0.1:1", Kind: identity.Workload, Audiences: []string{"gate"}}})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 
 func main() {
 	binary := flag.String("binary", "bin/sallyport", "the program to measure")
-	rounds := flag.Int("rounds", 5, "rounds; each drives both paths once")
+	rounds := flag.Int("rounds", 5, "rounds; each drives both paths once; 0: only weigh")
 	seconds := flag.Int("seconds", 4, "length of one pgbench run")
 	idle := flag.Int("idle", 100, "idle sessions to weigh")
 	held := flag.Int("held", 1000, "held connections to weigh")
@@ -43,6 +43,9 @@ func run(ctx context.Context, binary string, rounds int, length time.Duration, i
 	script, err := writeScript(g.dir)
 	if err != nil {
 		return err
+	}
+	if rounds == 0 {
+		return g.weigh(ctx, gated, idle, held)
 	}
 	fmt.Printf("gate against direct TLS, %d rounds; median ratio [min, max]; more is better but for latency and CPU\n\n", rounds)
 	for _, w := range workloads(script, length) {
