@@ -109,9 +109,10 @@ func TestKillCutsARunningQuery(t *testing.T) {
 	}
 }
 
-// A DO block that catches the cancel goes on for ever, and commits as it goes.
+// A DO block that catches the cancel goes on for ever, and commits as it goes. It
+// sleeps long, so that the cancel meets it where it is caught.
 const stubborn = `do $$ begin loop
- begin insert into ledger (note) values ('on and on'); perform pg_sleep(0.05); exception when query_canceled then null; end;
+ begin insert into ledger (note) values ('on and on'); perform pg_sleep(1); exception when query_canceled then null; end;
  commit;
 end loop; end $$`
 
