@@ -2,6 +2,7 @@
 package protocols
 
 import (
+	"github.com/sallyport/sallyport/protocols/http"
 	"github.com/sallyport/sallyport/protocols/postgres"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -11,5 +12,6 @@ import (
 func All() []proxy.Protocol {
 	return []proxy.Protocol{
 		postgres.Protocol{},
+		http.Protocol{},
 	}
 }

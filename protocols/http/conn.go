@@ -1,0 +1,193 @@
+package http
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// Limits towards clients. A body or an answer may take for ever, but not stand still.
+const (
+	headWait   = 10 * time.Second
+	idleWait   = 2 * time.Minute
+	stallWait  = time.Minute // nothing read of a body, or taken of an answer
+	pageBody   = 30 * time.Second
+	pageAnswer = 2 * time.Minute
+	maxHead    = 32 << 10
+	maxStreams = 100
+	closeWait  = 5 * time.Second // of what is under way when the gate has stopped
+)
+
+// conn is one client connection. net/http reads its requests; with HTTP/2 several are
+// under way at once.
+type conn struct {
+	h        *handler
+	base     *proxy.Conn
+	socket   *socket
+	plain    *framed              // nil with HTTP/2
+	state    *tls.ConnectionState // nil without TLS
+	requests sync.WaitGroup
+}
+
+// socket tells when net/http, or who hijacked from it, has closed the connection.
+type socket struct {
+	net.Conn
+	once sync.Once
+	gone chan struct{}
+}
+
+// Close closes the connection once.
+func (s *socket) Close() error {
+	err := s.Conn.Close()
+	s.once.Do(func() { close(s.gone) })
+	return err
+}
+
+// NetConn is the connection under it, for proxy.Relay and proxy.Reset.
+func (s *socket) NetConn() net.Conn { return s.Conn }
+
+// serve hands the connection to an http.Server of its own and returns when it is closed.
+func (c *conn) serve(ctx context.Context) error {
+	top, err := c.handshake(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.base.SetDeadline(time.Time{}); err != nil { // from here net/http's limits hold
+		return fmt.Errorf("clear the handshake's deadline: %w", err)
+	}
+	srv := &http.Server{
+		Handler: c, ReadHeaderTimeout: headWait, IdleTimeout: idleWait, MaxHeaderBytes: maxHead,
+		DisableGeneralOptionsHandler: true, // OPTIONS * is refused here like everything ambiguous
+		ErrorLog:                     slog.NewLogLogger(c.h.log.Handler(), slog.LevelDebug),
+		BaseContext:                  func(net.Listener) context.Context { return ctx },
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		TLSConfig:                    &tls.Config{NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}, // for net/http to know of HTTP/2
+	}
+	served := make(chan error, 1)
+	l := &single{conn: top, gone: c.socket.gone, closed: make(chan struct{})}
+	go func() { served <- srv.Serve(l) }()
+	select {
+	case <-c.socket.gone:
+	case <-c.h.config.Gate.Done():
+		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWait)
+		_ = srv.Shutdown(wait) // what is left is closed below
+		cancel()
+	case <-ctx.Done():
+	}
+	_ = srv.Close()
+	_ = c.socket.Close() // also where somebody hijacked it
+	err = <-served
+	c.requests.Wait()
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// handshake is TLS with the client, within the deadline that the connection came with.
+func (c *conn) handshake(ctx context.Context) (net.Conn, error) {
+	if c.h.tls == nil {
+		c.plain = newFramed(c.socket)
+		return c.plain, nil
+	}
+	t := tls.Server(c.socket, c.h.tls)
+	if err := t.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("tls handshake: %w", err)
+	}
+	state := t.ConnectionState()
+	c.state = &state
+	if state.NegotiatedProtocol == "h2" {
+		return t, nil
+	}
+	c.plain = newFramed(t)
+	return c.plain, nil
+}
+
+// single is a listener with one connection.
+type single struct {
+	mu     sync.Mutex
+	conn   net.Conn
+	gone   <-chan struct{}
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Accept returns the connection, and then waits for its end.
+func (l *single) Accept() (net.Conn, error) {
+	l.mu.Lock()
+	conn := l.conn
+	l.conn = nil
+	l.mu.Unlock()
+	if conn != nil {
+		return conn, nil
+	}
+	select {
+	case <-l.gone:
+	case <-l.closed:
+	}
+	return nil, net.ErrClosed
+}
+
+// Close ends Accept.
+func (l *single) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+// Addr is empty: nobody asks.
+func (l *single) Addr() net.Addr { return &net.TCPAddr{} }
+
+// ServeHTTP answers one request.
+func (c *conn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.requests.Add(1)
+	defer c.requests.Done()
+	r.TLS = c.state
+	host := strings.ToLower(r.Host)
+	s := c.h.sites().find(r)
+	switch {
+	case c.plain != nil && c.plain.bad.Load():
+		w.Header().Set("Connection", "close")
+		c.refuse(w, r, s, bad("this request can be read in two ways"))
+	case !c.sameName(host):
+		c.refuse(w, r, s, &refusal{status: http.StatusMisdirectedRequest, say: "the host in TLS and in the request differ"})
+	case host == c.h.gateHost && c.own(w, r):
+	case s != nil && host != c.h.gateHost:
+		c.site(w, r, s)
+	case c.h.config.Pages != nil:
+		c.pages(w, r)
+	default:
+		c.refuse(w, r, nil, &refusal{status: http.StatusMisdirectedRequest, say: "this gate has no such host"})
+	}
+}
+
+// sameName refuses a request for one name on a connection that was made for another:
+// a certificate for both makes browsers join them, and the client certificate is asked
+// for by name.
+func (c *conn) sameName(host string) bool {
+	if c.state == nil || c.state.ServerName == "" {
+		return true
+	}
+	name := host
+	if bare, _, err := net.SplitHostPort(host); err == nil {
+		name = bare
+	}
+	return strings.EqualFold(name, c.state.ServerName)
+}
+
+// pages lets the gate's own pages answer, with their own limits.
+func (c *conn) pages(w http.ResponseWriter, r *http.Request) {
+	rc, now := http.NewResponseController(w), time.Now()
+	_ = rc.SetReadDeadline(now.Add(pageBody)) // fails only on a closed connection
+	_ = rc.SetWriteDeadline(now.Add(pageAnswer))
+	c.h.config.Pages.ServeHTTP(w, r)
+	_ = rc.SetWriteDeadline(time.Time{})
+}

@@ -1,0 +1,162 @@
+package http
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+)
+
+const (
+	jwtLife   = time.Minute
+	keyLife   = 24 * time.Hour // then a new one signs
+	keyLinger = time.Hour      // an old one stays in the key set
+)
+
+// signer signs who asks, for targets (RFC 7519, ES256 of RFC 7518).
+type signer struct {
+	mu   sync.Mutex
+	keys []signingKey // the newest first; two at the most
+}
+
+type signingKey struct {
+	key    *ecdsa.PrivateKey
+	id     string
+	header string // of a JWT, encoded
+	made   time.Time
+}
+
+func newSigner() (*signer, error) {
+	k, err := newKey(time.Now())
+	return &signer{keys: []signingKey{k}}, err
+}
+
+func newKey(now time.Time) (signingKey, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return signingKey{}, fmt.Errorf("make the key for identities: %w", err)
+	}
+	point, err := key.PublicKey.Bytes()
+	if err != nil {
+		return signingKey{}, fmt.Errorf("make the key for identities: %w", err)
+	}
+	sum := sha256.Sum256(point)
+	k := signingKey{key: key, id: encode(sum[:12]), made: now}
+	k.header = encode([]byte(`{"alg":"ES256","typ":"JWT","kid":"` + k.id + `"}`))
+	return k, nil
+}
+
+// current is the key that signs now; it is made new every day.
+func (s *signer) current(now time.Time) (signingKey, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.keys[0].made) < keyLife {
+		return s.keys[0], nil
+	}
+	k, err := newKey(now)
+	if err != nil {
+		return k, err
+	}
+	s.keys = []signingKey{k, s.keys[0]}
+	return k, nil
+}
+
+// claims are what a target is told.
+type claims struct {
+	Issuer   string   `json:"iss"`
+	Audience string   `json:"aud"` // the target's name
+	Subject  string   `json:"sub"` // identity.User.ID
+	Expires  int64    `json:"exp"`
+	Issued   int64    `json:"iat"`
+	ID       string   `json:"jti"`
+	Email    string   `json:"email,omitempty"`
+	Name     string   `json:"name,omitempty"`
+	Groups   []string `json:"groups,omitempty"`
+	Role     string   `json:"role"`
+	Session  string   `json:"session"`
+}
+
+// sign makes a JWT.
+func (s *signer) sign(c claims, now time.Time) (string, error) {
+	k, err := s.current(now)
+	if err != nil {
+		return "", err
+	}
+	c.Issued, c.Expires, c.ID = now.Unix(), now.Add(jwtLife).Unix(), identity.NewID()
+	body, err := json.Marshal(c)
+	if err != nil {
+		return "", fmt.Errorf("write the identity: %w", err)
+	}
+	text := k.header + "." + encode(body)
+	sum := sha256.Sum256([]byte(text))
+	r, v, err := ecdsa.Sign(rand.Reader, k.key, sum[:])
+	if err != nil {
+		return "", fmt.Errorf("sign the identity: %w", err)
+	}
+	var signature [64]byte
+	r.FillBytes(signature[:32])
+	v.FillBytes(signature[32:])
+	return text + "." + encode(signature[:]), nil
+}
+
+func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+// jwks writes the key set (RFC 7517).
+func (s *signer) jwks(w http.ResponseWriter, now time.Time) {
+	type jwk struct {
+		Type  string `json:"kty"`
+		Curve string `json:"crv"`
+		Use   string `json:"use"`
+		Alg   string `json:"alg"`
+		ID    string `json:"kid"`
+		X     string `json:"x"`
+		Y     string `json:"y"`
+	}
+	if _, err := s.current(now); err != nil {
+		http.Error(w, "no key", http.StatusInternalServerError)
+		return
+	}
+	set := struct {
+		Keys []jwk `json:"keys"`
+	}{}
+	s.mu.Lock()
+	for i, k := range s.keys {
+		if i > 0 && now.Sub(s.keys[0].made) > keyLinger {
+			break
+		}
+		point, err := k.key.PublicKey.Bytes() // 4, X, Y (SEC 1, section 2.3.3)
+		if err == nil {
+			set.Keys = append(set.Keys, jwk{"EC", "P-256", "sig", "ES256", k.id, encode(point[1:33]), encode(point[33:65])})
+		}
+	}
+	s.mu.Unlock()
+	w.Header().Set("Content-Type", "application/jwk-set+json")
+	w.Header().Set("Cache-Control", "public, max-age=300")
+	_ = json.NewEncoder(w).Encode(set) // the client has gone, or has it
+}
+
+// say is one fact of a user for a plain header.
+func say(u identity.User, role, fact string) string {
+	switch fact {
+	case "user":
+		return u.ID()
+	case "email":
+		return u.Email
+	case "name":
+		return u.Name
+	case "groups":
+		return strings.Join(u.Groups, ",")
+	case "role":
+		return role
+	}
+	return ""
+}

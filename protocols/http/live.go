@@ -1,0 +1,268 @@
+package http
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httputil"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/session"
+)
+
+// endKept is how long it is remembered, for the next navigation, why a session ended.
+const endKept = 10 * time.Minute
+
+// ending is why a session was cut.
+type ending struct {
+	why error
+	at  time.Time
+}
+
+// live is a running session, which many requests use. Its goroutine is inside
+// Session.Run, so the gate waits for it.
+type live struct {
+	h     *handler
+	site  *site
+	key   key
+	ready chan struct{} // closed once it runs or has failed
+	gone  chan struct{} // closed once its end is written down
+	err   error         // why it does not run; set before ready
+
+	// Set before ready.
+	user     identity.User
+	role     string
+	id       string
+	ends     time.Time
+	scope    policy.Scope
+	recorder *audit.Recorder
+	up       *session.Upstream
+	web      *web
+	proxy    *httputil.ReverseProxy
+	done     <-chan struct{}
+	cause    func() error
+	after    func(func()) (stop func() bool) // once done
+
+	n        atomic.Int64 // requests so far
+	requests sync.WaitGroup
+
+	mu    sync.Mutex
+	busy  int
+	since time.Time // when it became idle
+	over  bool
+}
+
+// running is the session of the key, entered; nil where none runs.
+func (h *handler) running(k key) *live {
+	h.mu.Lock()
+	l := h.lives[k]
+	h.mu.Unlock()
+	if l == nil || !l.enter() {
+		return nil
+	}
+	return l
+}
+
+// enter counts a request in; false: the session does not run, or no longer.
+func (l *live) enter() bool {
+	select {
+	case <-l.ready:
+	default:
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil || l.over {
+		return false
+	}
+	l.busy++
+	l.requests.Add(1)
+	return true
+}
+
+// leave counts a request out.
+func (l *live) leave() {
+	l.mu.Lock()
+	if l.busy--; l.busy == 0 {
+		l.since = time.Now()
+	}
+	l.mu.Unlock()
+	l.requests.Done()
+}
+
+// ending says once why the last session of the key was cut; told is false for what
+// nobody reads, which does not use it up.
+func (h *handler) ending(k key, told bool) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e, ok := h.ends[k]
+	if !ok || time.Since(e.at) > endKept {
+		delete(h.ends, k)
+		return nil
+	}
+	if told {
+		delete(h.ends, k)
+	}
+	return e.why
+}
+
+// open asks the gate and has the session run, or joins the one that runs already.
+func (h *handler) open(ctx context.Context, s *site, k key, ask session.Ask, notice func(string) error) (*live, error) {
+	sess, err := h.config.Gate.Open(ctx, ask, notice)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		h.mu.Lock()
+		l := h.lives[k]
+		mine := l == nil
+		if mine {
+			l = &live{h: h, site: s, key: k, ready: make(chan struct{}), gone: make(chan struct{}), role: ask.Role, ends: sess.Ends()}
+			h.lives[k] = l
+		}
+		h.mu.Unlock()
+		if mine {
+			go l.run(context.WithoutCancel(ctx), sess)
+		}
+		select {
+		case <-l.ready:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if l.enter() {
+			return l, nil
+		}
+		if mine && l.err != nil {
+			return nil, l.err
+		}
+		select { // it ended in between; sess is still unused
+		case <-l.gone:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if mine {
+			return nil, l.cause()
+		}
+	}
+}
+
+// run lives the session.
+func (l *live) run(ctx context.Context, sess *session.Session) {
+	started := false
+	err := sess.Run(ctx, func(ctx context.Context, up *session.Upstream) error {
+		l.user, l.id = sess.User(), sess.ID()
+		if err := l.setUp(ctx, up); err != nil {
+			return err
+		}
+		started = true
+		close(l.ready)
+		return l.wait(ctx, up)
+	})
+	var ended *session.Ended
+	l.h.mu.Lock()
+	if l.h.lives[l.key] == l {
+		delete(l.h.lives, l.key)
+	}
+	if errors.As(err, &ended) && started && !errors.Is(err, session.ErrStopping) {
+		l.h.remember(l.key, ended)
+	}
+	l.h.mu.Unlock()
+	if !started {
+		l.err = err
+		if err == nil {
+			l.err = session.ErrNotFound
+		}
+		close(l.ready)
+	}
+	close(l.gone)
+}
+
+// remember keeps why a session was cut; the caller holds mu.
+func (h *handler) remember(k key, why error) {
+	now := time.Now()
+	if len(h.ends) >= maxCodes {
+		for old, e := range h.ends {
+			if now.Sub(e.at) > endKept || len(h.ends) >= maxCodes {
+				delete(h.ends, old)
+			}
+		}
+	}
+	h.ends[k] = ending{why, now}
+}
+
+func (l *live) setUp(ctx context.Context, up *session.Upstream) (err error) {
+	l.up, l.scope, l.recorder = up, up.Scope(), up.Recorder()
+	l.done, l.cause = ctx.Done(), func() error { return context.Cause(ctx) }
+	l.after = func(f func()) func() bool { return context.AfterFunc(ctx, f) }
+	if l.web, err = newWeb(ctx, up, l.site); err != nil {
+		return err
+	}
+	l.proxy = l.reverse()
+	l.since = time.Now()
+	return nil
+}
+
+// wait returns when nothing was asked for too long, or with the cause of the cut, once
+// no request is under way any more.
+func (l *live) wait(ctx context.Context, up *session.Upstream) error {
+	timer := time.NewTimer(l.h.idle)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			l.close()
+			return context.Cause(ctx)
+		case line := <-up.Warnings():
+			if err := l.recorder.Write(&audit.Note{Text: line}); err != nil {
+				return err
+			}
+		case <-timer.C:
+			left := l.idleLeft()
+			if left <= 0 {
+				l.close()
+				return nil
+			}
+			timer.Reset(left)
+		}
+	}
+}
+
+// idleLeft is how long the session may still be idle; at the end of that it is over.
+func (l *live) idleLeft() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.busy > 0 {
+		return l.h.idle
+	}
+	left := l.h.idle - time.Since(l.since)
+	l.over = left <= 0
+	return left
+}
+
+// close lets nothing new in and waits for what is under way.
+func (l *live) close() {
+	l.mu.Lock()
+	l.over = true
+	l.mu.Unlock()
+	l.requests.Wait()
+	l.web.transport.CloseIdleConnections()
+}
+
+// failed is the answer where the record cannot be written: the session ends, and says so.
+func (l *live) failed() error {
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case <-l.done:
+		return l.cause()
+	case <-timer.C:
+		return &session.Ended{Cause: session.ErrRecorder.Cause, Say: session.ErrRecorder.Say, At: time.Now()}
+	}
+}
+
+var _ http.Handler = (*conn)(nil)

@@ -1,0 +1,243 @@
+package http
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// Name is the protocol's word in policy and log. Its listener is the "web" one.
+const Name = "http"
+
+// maxIdle is how long a session may live with nothing asked of it.
+const maxIdle = 5 * time.Minute
+
+// Protocol is HTTP, for protocols.All.
+type Protocol struct{}
+
+// Name returns "http".
+func (Protocol) Name() string { return Name }
+
+// Scopes lists what each request is held to.
+func (Protocol) Scopes() []string { return []string{"methods", "paths", "read_only"} }
+
+// listenerOptions is the `options` block of the listener.
+type listenerOptions struct {
+	// Idle is how long a session lives with nothing asked of it. Default and most: "5m".
+	Idle string `hcl:"idle,optional"`
+}
+
+// targetOptions is the `options` block of a target in the signed policy.
+type targetOptions struct {
+	// Host is the name that browsers ask for, without a port: "app.gate.example.com".
+	Host string `hcl:"host"`
+	// Role is what is asked for where nothing says otherwise.
+	Role string `hcl:"role,optional"`
+	// Websocket lets websockets through, where the rule's scope does not forbid them.
+	Websocket bool `hcl:"websocket,optional"`
+	// Origins are other sites whose pages may send to this target, "https://other".
+	Origins []string `hcl:"origins,optional"`
+	// LoosePaths lets encoded slashes and empty segments through, for grants that are
+	// not limited to paths.
+	LoosePaths bool `hcl:"loose_paths,optional"`
+	// Headers are plain headers about the caller beside the JWT: a header's name, and one
+	// of user, email, name, groups, role.
+	Headers map[string]string `hcl:"headers,optional"`
+	// H2C speaks HTTP/2 without TLS to the target, for gRPC on loopback.
+	H2C bool `hcl:"h2c,optional"`
+	// Secrets are query parameters whose values are not recorded.
+	Secrets []string `hcl:"secret_parameters,optional"`
+	// MaxBody is the most bytes of a request's body; default: no limit, because it is
+	// never kept.
+	MaxBody int64 `hcl:"max_body,optional"`
+}
+
+// roleOptions is the `options` block of a target's role in the signed policy.
+type roleOptions struct {
+	// Auth is how the credential is shown to the target: bearer, basic (the account is the
+	// user), header, or certificate (PEM with key). Needed where there is a credential.
+	Auth string `hcl:"auth,optional"`
+	// Header is the name for auth = "header".
+	Header string `hcl:"header,optional"`
+}
+
+// Configure checks the listener's options.
+func (Protocol) Configure(c proxy.Config) (proxy.Handler, error) {
+	if c.Gate == nil {
+		return nil, errors.New("http: no gate")
+	}
+	base, err := url.Parse(c.URL)
+	if err != nil || base.Scheme != "https" || base.Host == "" {
+		return nil, fmt.Errorf("http: %q is no https URL of the gate's pages", c.URL)
+	}
+	if c.TLS == nil && !c.Plaintext {
+		return nil, errors.New("http: a listener without TLS needs plaintext = true, and a TLS proxy before it")
+	}
+	o := listenerOptions{}
+	if c.Options != nil {
+		if err := c.Options(&o); err != nil {
+			return nil, err
+		}
+	}
+	h := &handler{
+		config: c, base: base, gateHost: strings.ToLower(base.Host), idle: maxIdle, log: c.Log,
+		lives: map[key]*live{}, ends: map[key]ending{}, visitors: map[[32]byte]*visitor{}, codes: map[[32]byte]code{},
+	}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	if o.Idle != "" {
+		if h.idle, err = time.ParseDuration(o.Idle); err != nil || h.idle <= 0 || h.idle > maxIdle {
+			return nil, fmt.Errorf("http: idle = %q: write a duration of at most 5m", o.Idle)
+		}
+	}
+	if c.TLS != nil {
+		h.tls = h.serverTLS(c.TLS)
+	}
+	if h.signer, err = newSigner(); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// handler serves the connections of one listener.
+type handler struct {
+	config   proxy.Config
+	base     *url.URL
+	gateHost string // host[:port] of the gate's own pages, lower case
+	tls      *tls.Config
+	idle     time.Duration
+	log      *slog.Logger
+	signer   *signer
+	table    atomic.Pointer[table]
+
+	mu       sync.Mutex
+	lives    map[key]*live
+	ends     map[key]ending
+	visitors map[[32]byte]*visitor // by SHA-256 of their cookie
+	codes    map[[32]byte]code     // by SHA-256
+}
+
+// serverTLS asks for a client certificate on targets' names only: on the gate's own
+// pages a browser would bother its user about one.
+func (h *handler) serverTLS(c *tls.Config) *tls.Config {
+	pages := c.Clone()
+	pages.NextProtos = []string{"h2", "http/1.1"}
+	pages.ClientAuth = tls.NoClientCert
+	targets := pages.Clone()
+	targets.ClientAuth = tls.RequestClientCert // the gate verifies, and says what is wrong
+	targets.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if strings.EqualFold(hello.ServerName, h.base.Hostname()) {
+			return pages, nil
+		}
+		return nil, nil //nolint:nilnil // crypto/tls: keep the outer configuration
+	}
+	return targets
+}
+
+// Serve implements proxy.Handler.
+func (h *handler) Serve(ctx context.Context, nc net.Conn) error {
+	base := proxy.NewConn(nc)
+	c := &conn{h: h, base: base, socket: &socket{Conn: base, gone: make(chan struct{})}}
+	return c.serve(ctx)
+}
+
+// A site is a target under its host name.
+type site struct {
+	target string
+	host   string // host[:port], lower case, as browsers send it
+	roles  []string
+	targetOptions
+}
+
+func (s *site) url(path string) string { return "https://" + s.host + path }
+
+// table is what the policy of one digest says of hosts.
+type table struct {
+	digest   string
+	byHost   map[string]*site
+	byTarget map[string]*site
+}
+
+// sites reads the targets of the policy of now. What cannot be served is left out and
+// said in the log: a host that two targets claim belongs to neither.
+func (h *handler) sites() *table {
+	digest := h.config.Gate.Policy().Digest()
+	if t := h.table.Load(); t != nil && t.digest == digest {
+		return t
+	}
+	t := &table{digest: digest, byHost: map[string]*site{}, byTarget: map[string]*site{}}
+	twice := map[string]bool{}
+	for _, target := range h.config.Targets() {
+		if target.Protocol != Name {
+			continue
+		}
+		s := &site{target: target.Name}
+		var err error
+		if target.Options != nil {
+			err = target.Options(&s.targetOptions)
+		}
+		for role := range target.Roles {
+			s.roles = append(s.roles, role)
+		}
+		if err == nil {
+			err = h.name(s)
+		}
+		if err != nil {
+			h.log.Error("a target cannot be served", "target", target.Name, "err", err)
+			continue
+		}
+		if t.byHost[s.host] != nil || twice[s.host] {
+			h.log.Error("two targets have one host, so neither is served", "host", s.host)
+			twice[s.host] = true
+			delete(t.byHost, s.host)
+			continue
+		}
+		t.byHost[s.host], t.byTarget[s.target] = s, s
+	}
+	for name, s := range t.byTarget {
+		if t.byHost[s.host] == nil {
+			delete(t.byTarget, name)
+		}
+	}
+	h.table.Store(t)
+	return t
+}
+
+// name checks a target's host. Neither it nor the gate's may be a parent of the
+// other: cookies with a Domain would reach across.
+func (h *handler) name(s *site) error {
+	host, gate := strings.ToLower(s.Host), strings.ToLower(h.base.Hostname())
+	switch {
+	case host == "":
+		return errors.New("options { host = \"...\" } is missing")
+	case strings.ContainsAny(host, ":/?#@[]%\\ ") || strings.HasPrefix(host, ".") || strings.HasSuffix(host, "."):
+		return fmt.Errorf("%q is no host name", s.Host)
+	case host == gate || strings.HasSuffix(host, "."+gate) || strings.HasSuffix(gate, "."+host):
+		return fmt.Errorf("the host %s is the gate's own name, or a parent or child of it", host)
+	}
+	s.host = host
+	if port := h.base.Port(); port != "" {
+		s.host = net.JoinHostPort(host, port)
+	}
+	for header := range s.Headers {
+		if reserved(header) || strings.EqualFold(header, identityHeader) {
+			return fmt.Errorf("the header %s is not free", header)
+		}
+	}
+	return nil
+}
+
+// find is the site of a request's Host; nil where there is none.
+func (t *table) find(r *http.Request) *site { return t.byHost[strings.ToLower(r.Host)] }

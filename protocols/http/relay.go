@@ -1,0 +1,299 @@
+package http
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/proxy"
+	"github.com/sallyport/sallyport/session"
+)
+
+// grace is how long a gRPC call may take to end with a status at the cut.
+const grace = 100 * time.Millisecond
+
+// forward sends one request on. Its line is in the record before it goes.
+func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
+	line := audit.Request{N: l.n.Add(1), Method: r.Method, Host: r.Host, Path: shown(r.URL, l.site.Secrets)}
+	if err := l.recorder.Write(&line); err != nil {
+		c.refuse(w, r, l.site, l.failed())
+		return
+	}
+	begun := time.Now()
+	a := &answer{ResponseWriter: w, rc: http.NewResponseController(w), conn: c, two: r.ProtoMajor == 2}
+	body := &upload{a: a}
+	defer func() {
+		done := audit.RequestDone{N: line.N, Status: a.code(), Sent: body.n.Load(), Bytes: a.bytes.Load(), Took: time.Since(begun)}
+		_ = l.recorder.Write(&done) // where it fails the session ends by itself
+	}()
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	stop := l.after(func() {
+		a.cut(r.Header.Get("Content-Type"))
+		cancel(l.cause())
+	})
+	defer stop()
+	if isWebsocket(r) {
+		l.websocket(ctx, c, a, body, r)
+		return
+	}
+	in := r.WithContext(ctx)
+	if r.Body != nil && r.Body != http.NoBody {
+		body.ReadCloser = r.Body
+		if l.site.MaxBody > 0 {
+			body.ReadCloser = http.MaxBytesReader(w, r.Body, l.site.MaxBody)
+		}
+		body.from = r
+		in.Body = body
+	}
+	l.proxy.ServeHTTP(a, in)
+}
+
+// shown is the path for the record, with the values of declared parameters left out.
+func shown(u *url.URL, secrets []string) string {
+	if len(secrets) == 0 || u.RawQuery == "" {
+		return u.RequestURI()
+	}
+	parts := strings.Split(u.RawQuery, "&")
+	for i, part := range parts {
+		name, _, _ := strings.Cut(part, "=")
+		if plainName, err := url.QueryUnescape(name); err == nil {
+			for _, secret := range secrets {
+				if strings.EqualFold(plainName, secret) {
+					parts[i] = name + "=(hidden)"
+				}
+			}
+		}
+	}
+	return u.EscapedPath() + "?" + strings.Join(parts, "&")
+}
+
+// reverse makes the session's ReverseProxy.
+func (l *live) reverse() *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Transport: l.web.transport, BufferPool: buffers, ErrorLog: nil,
+		Rewrite: func(pr *httputil.ProxyRequest) {
+			pr.Out.URL.Scheme, pr.Out.URL.Host = l.web.scheme, l.web.address
+			pr.Out.URL.RawQuery = pr.In.URL.RawQuery // ReverseProxy leaves parts out
+			l.dress(pr.Out)
+			pr.SetXForwarded()
+			pr.Out.Header.Set("X-Forwarded-Proto", "https")
+			pr.Out.Trailer = nil
+			if up, ok := pr.In.Body.(*upload); ok && len(pr.In.Trailer) > 0 {
+				pr.Out.Trailer = pr.In.Trailer.Clone()
+				clean(pr.Out.Trailer, l.site.Headers)
+				up.trailer = pr.Out.Trailer
+			}
+		},
+		ModifyResponse: func(res *http.Response) error {
+			cleanAnswer(res.Header)
+			if strings.HasPrefix(res.Header.Get("Content-Type"), "application/grpc") {
+				res.Body = &call{ReadCloser: res.Body, res: res, cause: l.cause}
+			}
+			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			a, _ := w.(*answer)
+			if a == nil || errors.Is(context.Cause(r.Context()), context.Canceled) {
+				return // the client has gone
+			}
+			a.conn.refuse(a, r, l.site, l.whyNot(r.Context(), err))
+		},
+	}
+}
+
+// dress makes a client's request one of the gate's: nothing of the client's proof goes
+// on, and who asks is said by the gate alone.
+func (l *live) dress(out *http.Request) {
+	clean(out.Header, l.site.Headers)
+	dropCookies(out.Header)
+	var kept []string
+	for _, value := range out.Header["Authorization"] {
+		if ourToken(value) == "" {
+			kept = append(kept, value)
+		}
+	}
+	if out.Header.Del("Authorization"); len(kept) > 0 {
+		out.Header["Authorization"] = kept
+	}
+	for name, fact := range l.site.Headers {
+		out.Header.Set(name, headerText(say(l.user, l.role, fact)))
+	}
+	token, err := l.h.signer.sign(claims{
+		Issuer: l.h.config.URL, Audience: l.site.target, Subject: l.user.ID(),
+		Email: l.user.Email, Name: l.user.Name, Groups: l.user.Groups, Role: l.role, Session: l.id,
+	}, time.Now())
+	if err == nil { // without it the target sees nobody
+		out.Header.Set(identityHeader, token)
+	}
+	if l.web.header != "" {
+		for name := range out.Header {
+			if plain(name) == plain(l.web.header) {
+				delete(out.Header, name)
+			}
+		}
+		out.Header.Set(l.web.header, l.web.value)
+	}
+}
+
+// headerText keeps a name with a line break from becoming two headers.
+func headerText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// whyNot makes the user's sentence from what went wrong at the target.
+func (l *live) whyNot(ctx context.Context, err error) error {
+	var ended *session.Ended
+	if errors.As(context.Cause(ctx), &ended) {
+		return ended
+	}
+	var size *http.MaxBytesError
+	if errors.As(err, &size) {
+		return &refusal{status: http.StatusRequestEntityTooLarge, say: "the body is longer than this target takes"}
+	}
+	if _, ours := session.Message(err); ours && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &session.Failed{Say: "the target " + l.site.target + " does not answer as it should; try again, or ask the platform team", Err: err}
+}
+
+// answer is the client's side of one request: it counts, and it can be cut.
+type answer struct {
+	http.ResponseWriter
+	rc    *http.ResponseController
+	conn  *conn
+	two   bool // HTTP/2
+	bytes atomic.Int64
+
+	mu      sync.Mutex
+	status  int
+	begun   bool // the head of the last answer has gone
+	cutting bool
+	taken   bool // hijacked: whoever took it says the last words
+}
+
+// Unwrap is for http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+func (a *answer) code() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.status
+}
+
+// WriteHeader passes on a head.
+func (a *answer) WriteHeader(code int) {
+	if code >= 100 && code < 200 {
+		cleanAnswer(a.Header())
+		a.ResponseWriter.WriteHeader(code)
+		return
+	}
+	a.mu.Lock()
+	if !a.begun {
+		a.begun, a.status = true, code
+	}
+	a.mu.Unlock()
+	a.ResponseWriter.WriteHeader(code)
+}
+
+var errCut = errors.New("cut")
+
+// Write passes on a part of the body, until the cut.
+func (a *answer) Write(p []byte) (int, error) {
+	a.mu.Lock()
+	if !a.begun {
+		a.begun, a.status = true, http.StatusOK
+	}
+	cut := a.cutting
+	a.mu.Unlock()
+	if cut {
+		return 0, errCut
+	}
+	_ = a.rc.SetWriteDeadline(time.Now().Add(stallWait))
+	n, err := a.ResponseWriter.Write(p)
+	_ = a.rc.SetWriteDeadline(time.Time{})
+	a.bytes.Add(int64(n))
+	return n, err
+}
+
+// cut ends an answer that has begun, so that its client sees that it is not the
+// whole; one that has not begun is still to say why.
+func (a *answer) cut(kind string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.begun || a.taken {
+		return
+	}
+	if strings.HasPrefix(kind, "application/grpc") {
+		time.AfterFunc(grace, a.end)
+		return
+	}
+	a.cutting = true
+	a.end()
+}
+
+// end drops what the client has not taken yet.
+func (a *answer) end() {
+	if a.two {
+		_ = a.rc.SetWriteDeadline(time.Now().Add(-time.Hour)) // resets the stream
+		return
+	}
+	_ = proxy.Reset(a.conn.base)
+}
+
+// upload is a request's body: counted, never standing still, its trailers cleaned.
+type upload struct {
+	io.ReadCloser
+	a       *answer
+	from    *http.Request
+	trailer http.Header // of the request that goes on; nil: none
+	n       atomic.Int64
+}
+
+// Read reads a part of the body.
+func (u *upload) Read(p []byte) (int, error) {
+	_ = u.a.rc.SetReadDeadline(time.Now().Add(stallWait)) // fails only on a closed connection
+	n, err := u.ReadCloser.Read(p)
+	u.n.Add(int64(n))
+	if err != nil {
+		_ = u.a.rc.SetReadDeadline(time.Time{})
+	}
+	if errors.Is(err, io.EOF) {
+		for name := range u.trailer { // those that were announced, and not taken out
+			u.trailer[name] = u.from.Trailer[name]
+		}
+	}
+	return n, err
+}
+
+// call is the answer to a gRPC call: at the cut it ends with a status of its own.
+type call struct {
+	io.ReadCloser
+	res   *http.Response
+	cause func() error
+}
+
+// Read reads a part of the answer.
+func (c *call) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	why := c.cause()
+	if err == nil || why == nil || errors.Is(err, io.EOF) {
+		return n, err
+	}
+	say, _ := session.Message(why)
+	c.res.Trailer = http.Header{"Grpc-Status": {"7"}, "Grpc-Message": {url.PathEscape(say)}} // PERMISSION_DENIED
+	return n, io.EOF
+}
