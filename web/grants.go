@@ -61,6 +61,7 @@ type grantPage struct {
 	Token    string // shown in this answer and never again
 	TokenEnd time.Time
 	Extend   string
+	Open     string // where a browser uses it; empty: with a client
 }
 
 func (s *Web) grant(v *visit) error {
@@ -88,6 +89,9 @@ func (s *Web) showGrant(v *visit, g session.Grant, token string, ends time.Time)
 		Token: token, TokenEnd: ends, Extend: "/requests/new?" + again.Encode(),
 	}
 	page.Connect, page.ByToken = s.connect(g)
+	if page.Mine && g.State == session.GrantActive {
+		page.Open = openHTTP(s.gate.Policy(), g.Key, "/")
+	}
 	return s.show(v, http.StatusOK, "grant", view{
 		Title: fmt.Sprintf("%s as %s", g.Key.Target, g.Key.Role), Topics: "grant session", Body: page,
 	})

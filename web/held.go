@@ -98,4 +98,5 @@ type donePage struct {
 	Say  string
 	Next string
 	Code string // to be typed into the terminal
+	Link string // to go on at
 }
