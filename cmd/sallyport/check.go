@@ -77,12 +77,9 @@ func check(path string) (*policy.Policy, error) {
 
 // checkOptions has the protocol check its options. Configure asks nothing of the gate.
 func checkOptions(l config.Listener) error {
-	if l.Protocol == "web" {
-		return l.Options(&struct{}{})
-	}
 	for _, p := range protocols.All() {
-		if p.Name() == l.Protocol {
-			_, err := p.Configure(proxy.Config{Gate: new(session.Gate), Plaintext: true, Options: l.Options})
+		if p.Name() == wire(l) {
+			_, err := p.Configure(proxy.Config{Gate: new(session.Gate), Plaintext: true, URL: "https://gate.invalid", Options: l.Options})
 			return err
 		}
 	}

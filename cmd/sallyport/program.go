@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -47,8 +45,7 @@ type program struct {
 	sealer     *identity.Sealer
 	certs      []*certificate
 
-	server *proxy.Server // protocols
-	pages  []pageServer  // web listeners
+	server *proxy.Server // all listeners
 
 	closers []closer
 }
@@ -56,12 +53,6 @@ type program struct {
 type closer struct {
 	what  string
 	close func() error
-}
-
-type pageServer struct {
-	server   *http.Server
-	listener net.Listener
-	tls      bool
 }
 
 // openProgram does everything that can fail before the gate serves. On an error
@@ -231,12 +222,6 @@ func (p *program) bind(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if l.Protocol == "web" {
-			if err := p.bindPages(ctx, l, conf); err != nil {
-				return err
-			}
-			continue
-		}
 		handler, err := configure(l, p.protocolConfig(l, conf))
 		if err != nil {
 			return err
@@ -252,7 +237,7 @@ func (p *program) protocolConfig(l config.Listener, conf *tls.Config) proxy.Conf
 		Targets: func() []policy.Target {
 			var own []policy.Target
 			for _, t := range p.gate.Policy().Targets() {
-				if t.Protocol == l.Protocol {
+				if t.Protocol == wire(l) {
 					own = append(own, t)
 				}
 			}
@@ -261,32 +246,22 @@ func (p *program) protocolConfig(l config.Listener, conf *tls.Config) proxy.Conf
 	}
 }
 
+// wire is the protocol that a listener speaks: the web listener has the gate's pages and
+// the targets of HTTP.
+func wire(l config.Listener) string {
+	if l.Protocol == "web" {
+		return "http"
+	}
+	return l.Protocol
+}
+
 func configure(l config.Listener, c proxy.Config) (proxy.Handler, error) {
 	for _, protocol := range protocols.All() {
-		if protocol.Name() == l.Protocol {
+		if protocol.Name() == wire(l) {
 			return protocol.Configure(c)
 		}
 	}
 	return nil, fmt.Errorf("there is no protocol %q", l.Protocol)
-}
-
-func (p *program) bindPages(ctx context.Context, l config.Listener, conf *tls.Config) error {
-	var lc net.ListenConfig
-	listener, err := lc.Listen(ctx, "tcp", l.Address)
-	if err != nil {
-		return portTaken(fmt.Errorf("listen for the pages on %s: %w", l.Address, err))
-	}
-	server := web.Server(p.web, conf)
-	server.ErrorLog = slog.NewLogLogger(p.logger.Handler(), slog.LevelDebug)
-	p.pages = append(p.pages, pageServer{server: server, listener: listener, tls: conf != nil})
-	p.closers = append(p.closers, closer{"web listener", func() error {
-		err := errors.Join(server.Close(), listener.Close())
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
-		return err
-	}})
-	return nil
 }
 
 // portTaken says what to do about an address that somebody else uses.
@@ -305,7 +280,7 @@ func portTaken(err error) error {
 // run serves until ctx ends or the gate stops by itself, then stops in order: no new
 // asks, tell those who are in, grace, cut, wait.
 func (p *program) run(ctx context.Context) error {
-	failed := make(chan error, len(p.pages)+1)
+	failed := make(chan error, 1)
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var wait sync.WaitGroup
 	wait.Go(func() {
@@ -313,13 +288,6 @@ func (p *program) run(ctx context.Context) error {
 			failed <- err
 		}
 	})
-	for _, s := range p.pages {
-		wait.Go(func() {
-			if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
-				failed <- fmt.Errorf("serve the pages: %w", err)
-			}
-		})
-	}
 	wait.Go(func() { p.refresher().Run(serving) })
 	p.logger.Info("the gate is open", "url", p.config.Gate.URL, "policy", p.gate.Policy().Version())
 	var err error
@@ -335,26 +303,14 @@ func (p *program) run(ctx context.Context) error {
 	return err
 }
 
-func (s pageServer) serve() error {
-	if s.tls {
-		return s.server.ServeTLS(s.listener, "", "")
-	}
-	return s.server.Serve(s.listener)
-}
-
 func (p *program) stop(ctx context.Context) error {
 	grace := p.config.Limits.GraceTime
 	p.logger.Info("the gate stops", "grace", grace)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace+20*time.Second)
 	defer cancel()
-	errs := []error{p.gate.Stop(ctx, grace), p.server.Shutdown(ctx)}
-	p.web.Close()
-	for _, s := range p.pages {
-		if err := s.server.Shutdown(ctx); err != nil {
-			errs = append(errs, s.server.Close())
-		}
-	}
-	return errors.Join(errs...)
+	err := p.gate.Stop(ctx, grace)
+	p.web.Close() // its websockets would keep their connections
+	return errors.Join(err, p.server.Shutdown(ctx))
 }
 
 // close undoes what openProgram opened, the last first.
@@ -409,9 +365,16 @@ func (p *program) serverTLS(l config.Listener) (*tls.Config, error) {
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.now.Load(), nil },
 	}
-	if l.Protocol != "web" {
-		// The gate verifies: a bad certificate gets words of ours, not an alert.
-		conf.ClientAuth = tls.RequestClientCert
+	// The gate verifies: a bad certificate gets words of ours, not an alert.
+	conf.ClientAuth = tls.RequestClientCert
+	if l.Protocol == "web" {
+		// A browser asks its user only about certificates of this CA.
+		text, err := os.ReadFile(p.config.LoginCA.Certificate)
+		if err != nil {
+			return nil, fmt.Errorf("read the login CA: %w", err)
+		}
+		conf.ClientCAs = x509.NewCertPool()
+		conf.ClientCAs.AppendCertsFromPEM(text)
 	}
 	return conf, nil
 }

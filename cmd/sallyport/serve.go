@@ -131,7 +131,9 @@ func tellSystemd(state string) {
 func protocolNames() []string {
 	var names []string
 	for _, p := range protocols.All() {
-		names = append(names, p.Name())
+		if name := p.Name(); name != wire(config.Listener{Protocol: "web"}) {
+			names = append(names, name)
+		}
 	}
 	return names
 }
