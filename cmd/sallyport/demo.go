@@ -111,14 +111,15 @@ func announce(w io.Writer, d *demo.Demo, asJSON bool) error {
 		Ready    bool         `json:"ready"`
 		Web      string       `json:"web"`
 		Postgres string       `json:"postgres"`
+		App      string       `json:"app"`
 		Issuer   string       `json:"issuer"`
 		CA       string       `json:"ca"`
 		Dir      string       `json:"dir"`
 		Users    []demoUser   `json:"users"`
 		Targets  []demoTarget `json:"targets"`
 	}{
-		Ready: true, Web: d.Web, Postgres: d.Postgres, Issuer: d.Issuer, CA: d.CA, Dir: d.Dir,
-		Targets: []demoTarget{{Name: "orders", Protocol: "postgres", Roles: []string{"reader", "writer"}}},
+		Ready: true, Web: d.Web, Postgres: d.Postgres, App: d.App, Issuer: d.Issuer, CA: d.CA, Dir: d.Dir,
+		Targets: []demoTarget{{Name: "orders", Protocol: "postgres", Roles: []string{"reader", "writer"}}, {Name: "app", Protocol: "http", Roles: []string{"user"}}},
 	}
 	for _, u := range d.Users {
 		ready.Users = append(ready.Users, demoUser{Email: u.Email, Password: u.Password, Groups: slices.Clone(u.Groups)})
@@ -137,7 +138,7 @@ func announceText(w io.Writer, d *demo.Demo) error {
 		return err
 	}
 	text := fmt.Sprintf(`The gate is open. On this machine run: the gate, a PostgreSQL with the database
-orders, and an OIDC provider with these people (all made up):
+orders, a small web application, and an OIDC provider with these people (all made up):
 
 `)
 	for _, u := range d.Users {
@@ -158,7 +159,11 @@ orders, and an OIDC provider with these people (all made up):
 3  psql goes on by itself, inside the time that Bob approved. Everything is recorded.
    Sam (security) sees sessions and recordings on the same page, and can cut them.
 
-4  Prove that the record is untouched, now or after Ctrl-C:
+4  The web application waits in the same way. Alice opens it, and Bob approves:
+
+     %s
+
+5  Prove that the record is untouched, now or after Ctrl-C:
 
      %s audit verify --config %s
 
@@ -169,7 +174,7 @@ On the command line, Bob does the same by
 
 Browsers ask about the demo's CA; to trust it, import %s.
 Everything is in %s. Ctrl-C stops all of it.
-`, host, port, d.CA, d.Web, self(), d.Config, self(), d.Web, d.CA, self(), d.CA, d.Dir)
+`, host, port, d.CA, d.Web, d.App, self(), d.Config, self(), d.Web, d.CA, self(), d.CA, d.Dir)
 	_, err = io.WriteString(w, text)
 	return err
 }

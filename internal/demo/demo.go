@@ -23,6 +23,9 @@ import (
 // RFC 6761, and browsers know that.
 const Host = "sallyport.localhost"
 
+// AppHost is the name of the demo's web application, a target behind the gate.
+const AppHost = "app.localhost"
+
 // clientID is the gate's name at the demo's provider.
 const clientID = "sallyport"
 
@@ -39,11 +42,13 @@ type Demo struct {
 	Config   string // the proxy.hcl
 	Web      string // https://sallyport.localhost:8443
 	Postgres string // where clients connect: localhost:6432
+	App      string // https://app.localhost:8443
 	Issuer   string
 	CA       string // PEM file
 	Users    []devidp.User
 
 	server   *postgres
+	app      *app
 	provider *devidp.Provider
 }
 
@@ -73,6 +78,7 @@ func Start(ctx context.Context, o Options) (_ *Demo, err error) {
 		Dir: dir, Config: filepath.Join(dir, "proxy.hcl"), CA: filepath.Join(dir, "ca.crt"), Users: s.Users,
 		Web:      "https://" + net.JoinHostPort(Host, strconv.Itoa(s.Ports.Web)),
 		Postgres: net.JoinHostPort("localhost", strconv.Itoa(s.Ports.Postgres)),
+		App:      "https://" + net.JoinHostPort(AppHost, strconv.Itoa(s.Ports.Web)),
 		server:   &postgres{dir: filepath.Join(dir, "postgres"), bin: bin, owner: owner, port: s.Ports.Target},
 	}
 	keys, err := makeKeys(dir)
@@ -87,6 +93,9 @@ func Start(ctx context.Context, o Options) (_ *Demo, err error) {
 	if err := d.startTarget(ctx, keys); err != nil {
 		return nil, err
 	}
+	if d.app, err = startApp(ctx, local(s.Ports.App)); err != nil {
+		return nil, err
+	}
 	secret, err := d.secret("oidc-client")
 	if err != nil {
 		return nil, err
@@ -94,7 +103,7 @@ func Start(ctx context.Context, o Options) (_ *Demo, err error) {
 	if err := d.startProvider(s, keys, secret); err != nil {
 		return nil, err
 	}
-	root, version, err := d.sign(keys, o.Timeout, s.Ports.Target)
+	root, version, err := d.sign(keys, o.Timeout, s.Ports)
 	if err != nil {
 		return nil, err
 	}
@@ -211,6 +220,9 @@ func (d *Demo) Close() error {
 	var errs []error
 	if d.provider != nil {
 		errs = append(errs, d.provider.Close())
+	}
+	if d.app != nil {
+		errs = append(errs, d.app.close())
 	}
 	return errors.Join(append(errs, d.server.stop())...)
 }

@@ -46,7 +46,7 @@ func makeKeys(dir string) (*keys, error) {
 		return nil, err
 	}
 	here := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
-	if k.gateCert, k.gateKey, err = ca.IssueServer([]string{Host, "localhost"}, here, serverLife); err != nil {
+	if k.gateCert, k.gateKey, err = ca.IssueServer([]string{Host, AppHost, "localhost"}, here, serverLife); err != nil {
 		return nil, err
 	}
 	if err := save(dir, "gate", k.gateCert, k.gateKey); err != nil {

@@ -26,7 +26,7 @@ const (
 )
 
 // policyFiles are the bundle's files for this run's ports.
-func (d *Demo) policyFiles(keys *keys, timeout time.Duration, port int) (map[string][]byte, error) {
+func (d *Demo) policyFiles(keys *keys, timeout time.Duration, at ports) (map[string][]byte, error) {
 	if timeout <= 0 {
 		timeout = time.Hour
 	}
@@ -35,10 +35,10 @@ func (d *Demo) policyFiles(keys *keys, timeout time.Duration, port int) (map[str
 		return nil, err
 	}
 	files := map[string][]byte{"policy/demo-ca.crt": keys.caPEM}
-	for _, name := range []string{"targets.hcl", "identity.hcl", "orders.hcl", "tests/orders.test.hcl"} {
+	for _, name := range []string{"targets.hcl", "identity.hcl", "orders.hcl", "app.hcl", "tests/app.test.hcl", "tests/orders.test.hcl"} {
 		var text bytes.Buffer
 		err := t.ExecuteTemplate(&text, name, map[string]string{
-			"Target": local(port), "Issuer": d.Issuer, "Client": clientID, "Timeout": policy.FormatSpan(timeout),
+			"Target": local(at.Target), "App": local(at.App), "AppHost": AppHost, "Issuer": d.Issuer, "Client": clientID, "Timeout": policy.FormatSpan(timeout),
 		})
 		if err != nil {
 			return nil, err
@@ -50,8 +50,8 @@ func (d *Demo) policyFiles(keys *keys, timeout time.Duration, port int) (map[str
 
 // sign makes sure that the folder holds a signed bundle of these files, and returns
 // the digest of its trust root and its version. Ports that changed make a new version.
-func (d *Demo) sign(keys *keys, timeout time.Duration, port int) (root string, version int, err error) {
-	files, err := d.policyFiles(keys, timeout, port)
+func (d *Demo) sign(keys *keys, timeout time.Duration, at ports) (root string, version int, err error) {
+	files, err := d.policyFiles(keys, timeout, at)
 	if err != nil {
 		return "", 0, fmt.Errorf("write the policy: %w", err)
 	}

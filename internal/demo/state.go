@@ -22,10 +22,11 @@ type ports struct {
 	Postgres int `json:"postgres"`
 	Issuer   int `json:"issuer"`
 	Target   int `json:"target"`
+	App      int `json:"app"`
 }
 
 // usual are the ports of a first run.
-var usual = ports{Web: 8443, Postgres: 6432, Issuer: 8444, Target: 6433}
+var usual = ports{Web: 8443, Postgres: 6432, Issuer: 8444, Target: 6433, App: 8445}
 
 // openState reads demo.json or makes it, with ports that are free now.
 func openState(dir string, random bool) (*state, error) {
@@ -45,10 +46,13 @@ func openState(dir string, random bool) (*state, error) {
 	default:
 		return nil, fmt.Errorf("read the demo's state: %w", err)
 	}
+	if s.Ports.App == 0 && !random {
+		s.Ports.App = usual.App // of a folder from before there was one
+	}
 	for _, p := range []struct {
 		name string
 		port *int
-	}{{"the pages", &s.Ports.Web}, {"PostgreSQL clients", &s.Ports.Postgres}, {"the OIDC provider", &s.Ports.Issuer}, {"the demo's database", &s.Ports.Target}} {
+	}{{"the pages", &s.Ports.Web}, {"PostgreSQL clients", &s.Ports.Postgres}, {"the OIDC provider", &s.Ports.Issuer}, {"the demo's database", &s.Ports.Target}, {"the demo's application", &s.Ports.App}} {
 		if *p.port != 0 && free(*p.port) {
 			continue
 		}
