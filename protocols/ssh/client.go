@@ -71,7 +71,7 @@ func (c *conn) server() (*ssh.ServerConfig, error) {
 		PreAuthConnCallback: func(pre ssh.ServerPreAuthConn) { c.pre = pre },
 		NoClientAuth:        true, NoClientAuthCallback: c.none,
 		PublicKeyCallback: c.offered, VerifiedPublicKeyCallback: c.verified,
-		KeyboardInteractiveCallback: c.interactive,
+		KeyboardInteractiveCallback: c.interactive, PasswordCallback: c.password,
 	}
 	names := c.h.names
 	if c.host != "" {
@@ -154,28 +154,28 @@ func (c *conn) interactive(meta ssh.ConnMetadata, challenge ssh.KeyboardInteract
 		return nil, c.no(err)
 	}
 	if n.token {
-		// For programs that ask for no other way before they send a password here.
-		answers, err := challenge("", "", []string{"grant token: "}, []bool{false})
-		if err != nil {
-			return nil, err
-		}
-		return c.password(meta, []byte(answers[0]))
+		return nil, errElse
 	}
 	if n.target == "" {
 		// Nobody is proved: what an inner connection opens it has to prove itself.
 		return nil, nil //nolint:nilnil // no permissions: the grant has them
 	}
+	if keepsBanners(string(meta.ClientVersion())) {
+		c.round = challenge
+		defer func() { c.round = nil }()
+	}
 	return nil, c.ask(meta, n, identity.Proof{Kind: identity.ByBrowser})
 }
 
-// password takes a grant token.
+// password takes a grant token, and nothing for names without +token: clients come to
+// it last, but some (paramiko) try nothing else.
 func (c *conn) password(meta ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
 	n, err := c.names(meta)
 	switch {
 	case err != nil:
 		return nil, c.no(err)
 	case !n.token:
-		return nil, errElse
+		return nil, c.no(&session.Invalid{Field: "password", Hint: "a password opens nothing here; a grant token does, as that of ROLE+token@TARGET"})
 	}
 	return nil, c.ask(meta, n, identity.Proof{Kind: identity.ByToken, Token: identity.Token(password)})
 }
@@ -197,13 +197,33 @@ func (c *conn) ask(meta ssh.ConnMetadata, n name, proof identity.Proof) error {
 	return nil
 }
 
-// notice shows the client one line while it is held.
+// notice shows the client one line while it is held: as a banner, or to PuTTY as the
+// instruction of a round without a question. Nobody has to type anything.
 func (c *conn) notice(line string) error {
-	if err := c.pre.SendAuthBanner(prefix + line + "\r\n"); err != nil {
-		return fmt.Errorf("send banner: %w", err)
+	if c.round == nil {
+		if err := c.pre.SendAuthBanner(prefix + line + "\r\n"); err != nil {
+			return fmt.Errorf("send banner: %w", err)
+		}
+		return nil
+	}
+	timer := time.AfterFunc(answerWait, func() { _ = c.net.Close() }) // an error says that it is closed
+	defer timer.Stop()
+	if _, err := c.round("", prefix+line+"\r\n", nil, nil); err != nil {
+		return fmt.Errorf("say during keyboard-interactive: %w", err)
 	}
 	return nil
 }
+
+// keepsBanners reports PuTTY and what is made of it, which show banners only when a
+// sign-in is over. Others write instructions each in its own way (dropbear without a
+// line break, OpenSSH with one of its own), but banners alike.
+func keepsBanners(version string) bool {
+	return strings.Contains(version, "PuTTY") || strings.Contains(version, "WinSCP") || strings.Contains(version, "FileZilla")
+}
+
+// answerWait bounds a client's part of a round without a question, which no person
+// answers.
+const answerWait = 10 * time.Second
 
 // A name is what a client says by its user name: ROLE[+token][+nowait]@TARGET. Who
 // the user is it never says.

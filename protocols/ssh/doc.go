@@ -43,6 +43,8 @@
 //     offer it is told.
 //   - SSH_MSG_DISCONNECT with a reason at the end: x/crypto/ssh has no call for it.
 //     The sentence is in the channels, where every client shows it.
+//   - PuTTY shows banners only when the sign-in is over: with a certificate its user
+//     sees what was waited for afterwards. With a browser it gets the lines otherwise.
 //   - Output that a client does not read: the cut closes its channel without words,
 //     because they would have to stand behind that output.
 package ssh
