@@ -220,20 +220,21 @@ func (p *pair) pass(data []byte, to io.Writer, suffix string) error {
 		return errCut
 	}
 	p.bytes.Add(int64(len(data)))
-	var err error
-	if suffix == "" {
-		err = p.watch.down(data)
-	} else {
-		err = p.r.rec.terminal(p.stream+suffix, "o", data)
-	}
-	if err != nil {
+	if err := p.keep(data, suffix); err != nil {
 		return err
 	}
 	if p.tty != nil {
 		p.tty.see(data)
 	}
-	_, err = to.Write(data)
+	_, err := to.Write(data)
 	return err
+}
+
+func (p *pair) keep(data []byte, suffix string) error {
+	if suffix == "" {
+		return p.watch.down(data)
+	}
+	return p.r.rec.terminal(p.stream+suffix, "o", data)
 }
 
 // broken ends a channel that cannot go on: the client has gone from it, or what it

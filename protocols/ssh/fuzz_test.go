@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -122,4 +123,14 @@ func FuzzTerminal(f *testing.F) {
 		whole.typed(typed)
 		whole.echoed(drawn)
 	})
+}
+
+func TestSFTPVersionsThatAreNotReadAreRefused(t *testing.T) {
+	s := newSFTP(recorder(t), 1)
+	if err := s.down(packet(sftpVersion, uint32(3))); err != nil {
+		t.Errorf("version 3: %v", err)
+	}
+	if err := s.down(packet(sftpVersion, uint32(6))); !errors.Is(err, errBadStream) {
+		t.Errorf("version 6: %v", err)
+	}
 }

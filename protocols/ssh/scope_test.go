@@ -478,3 +478,16 @@ func TestFullDiskEndsTheSession(t *testing.T) {
 	}
 	disk.Full(false)
 }
+
+func TestPasswordOpensNothingWithoutToken(t *testing.T) {
+	w := newWorld(t, setup{})
+	if c := w.dial(t, "ops@web-1"); c.Close() != nil {
+		t.Error("not closed")
+	}
+	token, _, err := w.GrantToken(t.Context(), w.SignIn(t, gatetest.Alice), w.grants(t)[0].ID)
+	must(t, err)
+	_, said, err := w.try("ops@web-1", xssh.Password(token.Reveal()))
+	if err == nil || !strings.Contains(said, "sallyport: a password opens nothing here; a grant token does") {
+		t.Errorf("err %v, said %q", err, said)
+	}
+}

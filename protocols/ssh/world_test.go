@@ -118,6 +118,7 @@ type setup struct {
 	forward string // where the role tunnel may forward to
 	config  func(*session.Config)
 	disk    *gatetest.Disk
+	target  *fake // in the place of the sshd
 }
 
 func newWorld(t *testing.T, s setup) *world {
@@ -131,8 +132,12 @@ func newWorld(t *testing.T, s setup) *world {
 	if s.forward == "" {
 		s.forward = "127.0.0.1:9"
 	}
+	address, hostKey := w.sshd.Address, w.sshd.HostKey
+	if s.target != nil {
+		address, hostKey = s.target.address, s.target.hostKey
+	}
 	o := gatetest.Options{
-		Targets: fmt.Sprintf(targets, w.sshd.Address, w.sshd.HostKey, w.sshd.Account, sshdtest.Line(other.PublicKey())),
+		Targets: fmt.Sprintf(targets, address, hostKey, w.sshd.Account, sshdtest.Line(other.PublicKey())),
 		Rules:   fmt.Sprintf(rules, s.forward),
 		Scopes:  map[string][]string{ssh.Name: ssh.Protocol{}.Scopes()},
 		Config:  s.config,
