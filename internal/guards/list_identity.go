@@ -122,6 +122,42 @@ var identity = []Guard{
 		"./identity", "TestSealedTokenOpensOnlyForItsSignIn", "secrets at rest",
 	},
 	{
+		"identity.issuer", "identity/sshca.go",
+		"|| !bytes.Equal(cert.SignatureKey.Marshal(), c.signer.PublicKey().Marshal()) {",
+		`|| bytes.Equal(nil, []byte("x")) {`,
+		"./identity", "TestSSHCertificatesThatProveNothing", "unchecked token type or signature",
+	},
+	{
+		"identity.kind", "identity/sshca.go",
+		"cert.CertType != ssh.UserCert",
+		"cert.CertType == 99",
+		"./identity", "TestSSHCertificatesThatProveNothing", "unchecked token type or signature",
+	},
+	{
+		"identity.check", "identity/sshca.go",
+		"if err := checker.CheckCert(SSHPrincipal, cert); err != nil {",
+		"if err := checker.CheckCert(SSHPrincipal, cert); err != nil && now.IsZero() {",
+		"./identity", "TestSSHCertificatesThatProveNothing", "unchecked token type or signature",
+	},
+	{
+		"identity.sign-in", "identity/sshca.go",
+		"if !found || !ValidID(id) {",
+		`if !found && id == "nobody" {`,
+		"./identity", "TestSSHCertificatesThatProveNothing", "session hijack by a known id",
+	},
+	{
+		"identity.key", "identity/sshca.go",
+		"if !sshKeyType(pub) {",
+		"if pub == nil {",
+		"./identity", "TestSSHCAIssuesOnlyWhatItMay", "certificates over RSA with SHA-2 only",
+	},
+	{
+		"identity.ends", "identity/sshca.go",
+		"if !ends.After(now) || ends.After(now.Add(MaxCertificate)) {",
+		"if ends.IsZero() {",
+		"./identity", "TestSSHCAIssuesOnlyWhatItMay", "a certificate that outlives its sign-in",
+	},
+	{
 		"identity.token-length", "identity/token.go",
 		"if len(t) != tokenLength {",
 		"if false && (len(t) != tokenLength) {",

@@ -18,6 +18,7 @@ var lists = [][]Guard{
 	postgres,
 	proxy,
 	session,
+	ssh,
 	store,
 	web,
 	webTemplates,
