@@ -34,7 +34,7 @@ var imports = []struct {
 	{"credential", nil, "a secret knows nobody"},
 	{"credential/*", []string{"credential"}, "a source of secrets knows secrets"},
 	{"store", []string{"audit", "identity", "policy", "session"}, "store keeps the gate's nouns"},
-	{"notify", []string{"session"}, "notify satisfies session's interface"},
+	{"notify", []string{"audit", "credential", "identity", "session"}, "notify carries what the gate says to people"},
 	{"web", []string{"audit", "identity", "identity/oidc", "policy", "session"}, "web is pages over the gate"},
 	{"internal/demo", []string{"**"}, "the demo is the whole product in one process"},
 	{"internal/bench", []string{"**"}, "the whole product beside a direct connection"},
