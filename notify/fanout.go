@@ -93,14 +93,14 @@ func New(c Config, set credential.Set, undelivered func(sink string, n session.N
 		}
 		sinks = append(sinks, s)
 	}
-	return start(sinks, undelivered, log), nil
+	return start(sinks, firstPause, undelivered, log), nil
 }
 
-func start(sinks []sink, undelivered func(string, session.Notice, error), log *slog.Logger) *Fanout {
+func start(sinks []sink, first time.Duration, undelivered func(string, session.Notice, error), log *slog.Logger) *Fanout {
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &Fanout{cancel: cancel}
 	for _, s := range sinks {
-		w := &worker{sink: s, undelivered: undelivered, log: log.With("sink", s.name()), wake: make(chan struct{}, 1)}
+		w := &worker{sink: s, first: first, undelivered: undelivered, log: log.With("sink", s.name()), wake: make(chan struct{}, 1)}
 		f.workers = append(f.workers, w)
 		f.wait.Go(func() { w.run(ctx) })
 	}
@@ -133,6 +133,7 @@ func (f *Fanout) Close() {
 // A worker delivers to one sink.
 type worker struct {
 	sink        sink
+	first       time.Duration // before the second try
 	undelivered func(string, session.Notice, error)
 	log         *slog.Logger
 	wake        chan struct{}
@@ -259,14 +260,14 @@ func (w *worker) try(ctx context.Context, d *delivery) {
 		return
 	}
 	w.log.Warn("notice not delivered yet", "request", d.notice.Request.ID, "kind", d.notice.Kind, "try", d.tries, "err", err)
-	d.due = time.Now().Add(pauseAfter(d.tries))
+	d.due = time.Now().Add(w.pause(d.tries))
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.queue = append(w.queue, d)
 }
 
-func pauseAfter(tries int) time.Duration {
-	pause := firstPause
+func (w *worker) pause(tries int) time.Duration {
+	pause := w.first
 	for range tries - 1 {
 		pause *= growth
 	}

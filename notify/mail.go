@@ -124,7 +124,8 @@ func (m *mailer) post(ctx context.Context, letters []letterTo) (missed []identit
 	if err != nil {
 		return all(plain("read the mail password", err))
 	}
-	secrets := [][]byte{password.Reveal(), []byte("\x00" + m.config.User + "\x00" + string(password.Reveal()))}
+	// As AUTH PLAIN sends it (RFC 4616), and by itself.
+	secrets := [][]byte{[]byte("\x00" + m.config.User + "\x00" + string(password.Reveal())), password.Reveal()}
 	// The library heeds the context only while it dials, so its connection is closed with it.
 	var conn net.Conn
 	stop := func() bool { return true }
