@@ -26,9 +26,7 @@ const version = "SSH-2.0-Sallyport"
 // client is held before it is told that it is in, and cannot open anything meanwhile.
 // Without an error either c.sess is set, or the client named no target (jump).
 func (c *conn) hello(ctx context.Context, cancel context.CancelCauseFunc) (link, error) {
-	c.ctx = ctx
-	defer func() { c.ctx, c.pre = nil, nil }()
-	config, err := c.server()
+	config, err := c.server(ctx)
 	if err != nil {
 		return link{}, err
 	}
@@ -65,13 +63,28 @@ func (c *conn) farewell(cause error) {
 	time.AfterFunc(lastWords, func() { _ = c.net.Close() })
 }
 
-func (c *conn) server() (*ssh.ServerConfig, error) {
+// server is what x/crypto/ssh calls back; its calls carry no context, so each is
+// given hello's.
+func (c *conn) server(ctx context.Context) (*ssh.ServerConfig, error) {
 	config := &ssh.ServerConfig{
 		Config: c.h.algorithms, PublicKeyAuthAlgorithms: signatures(), MaxAuthTries: maxTries, ServerVersion: version,
 		PreAuthConnCallback: func(pre ssh.ServerPreAuthConn) { c.pre = pre },
-		NoClientAuth:        true, NoClientAuthCallback: c.none,
-		PublicKeyCallback: c.offered, VerifiedPublicKeyCallback: c.verified,
-		KeyboardInteractiveCallback: c.interactive, PasswordCallback: c.password,
+		NoClientAuth:        true,
+		NoClientAuthCallback: func(meta ssh.ConnMetadata) (*ssh.Permissions, error) {
+			return nil, c.none(ctx, meta)
+		},
+		PublicKeyCallback: func(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+			return nil, c.offered(ctx, meta, key)
+		},
+		VerifiedPublicKeyCallback: func(meta ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions, _ string) (*ssh.Permissions, error) {
+			return nil, c.verified(ctx, meta, key)
+		},
+		KeyboardInteractiveCallback: func(meta ssh.ConnMetadata, round ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+			return nil, c.interactive(ctx, meta, round)
+		},
+		PasswordCallback: func(meta ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
+			return nil, c.password(ctx, meta, password)
+		},
 	}
 	names := c.h.names
 	if c.host != "" {
@@ -91,102 +104,104 @@ func (c *conn) server() (*ssh.ServerConfig, error) {
 var errElse = errors.New("this way to sign in proves nothing here")
 
 // none is what clients try first.
-func (c *conn) none(meta ssh.ConnMetadata) (*ssh.Permissions, error) {
+func (c *conn) none(ctx context.Context, meta ssh.ConnMetadata) error {
 	n, err := c.names(meta)
 	switch {
 	case err != nil:
-		return nil, c.no(err)
+		return c.no(err)
 	case n.token:
 		// Offered alone, because OpenSSH would try others first and then ask for a
 		// password as if it were an account's.
-		return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{PasswordCallback: c.password}}
+		return &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{PasswordCallback: func(meta ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
+			return nil, c.password(ctx, meta, password)
+		}}}
 	case c.outer != nil && c.outer.proof.SSH != nil:
-		return nil, c.ask(meta, n, c.outer.proof)
+		return c.ask(ctx, meta, n, c.outer.proof)
 	}
-	return nil, errElse
+	return errElse
 }
 
 // offered says whether it is worth signing with a key. A certificate of the login CA
 // is; whether the client holds its key is shown by the signature, and verified is
 // called with it.
-func (c *conn) offered(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+func (c *conn) offered(ctx context.Context, meta ssh.ConnMetadata, key ssh.PublicKey) error {
 	n, err := c.names(meta)
 	if err != nil {
-		return nil, c.no(err)
+		return c.no(err)
 	}
 	if n.token {
-		return nil, errElse
+		return errElse
 	}
 	cert, ok := key.(*ssh.Certificate)
 	if !ok {
-		return nil, c.hint(errElse, "this key signs nobody in. Without a browser (BatchMode, ansible) a certificate is needed; run: sallyport login")
+		return c.hint(errElse, "this key signs nobody in. Without a browser (BatchMode, ansible) a certificate is needed; run: sallyport login")
 	}
-	if _, err := c.gate.Known(c.ctx, identity.Proof{Kind: identity.ByCertificate, SSH: cert}); err != nil {
-		return nil, c.hint(err, c.gate.Message(err))
+	if _, err := c.gate.Known(ctx, identity.Proof{Kind: identity.ByCertificate, SSH: cert}); err != nil {
+		return c.hint(err, c.gate.Message(err))
 	}
-	return &ssh.Permissions{}, nil
+	return nil
 }
 
 // verified is called with a key whose signature over this very connection is good:
 // only here somebody is proved.
-func (c *conn) verified(meta ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions, _ string) (*ssh.Permissions, error) {
+func (c *conn) verified(ctx context.Context, meta ssh.ConnMetadata, key ssh.PublicKey) error {
 	n, err := c.names(meta)
 	if err != nil {
-		return nil, c.no(err)
+		return c.no(err)
 	}
 	cert, ok := key.(*ssh.Certificate)
 	if !ok {
-		return nil, errElse
+		return errElse
 	}
 	proof := identity.Proof{Kind: identity.ByCertificate, SSH: cert}
 	if n.target == "" {
 		c.proof = proof
-		return nil, nil //nolint:nilnil // no permissions: the grant has them
+		return nil
 	}
-	return nil, c.ask(meta, n, proof)
+	return c.ask(ctx, meta, n, proof)
 }
 
 // interactive is the browser proof. Nothing is asked: what there is to say comes by
 // banners, which clients show at once.
-func (c *conn) interactive(meta ssh.ConnMetadata, challenge ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+func (c *conn) interactive(ctx context.Context, meta ssh.ConnMetadata, challenge ssh.KeyboardInteractiveChallenge) error {
 	n, err := c.names(meta)
 	if err != nil {
-		return nil, c.no(err)
+		return c.no(err)
 	}
 	if n.token {
-		return nil, errElse
+		return errElse
 	}
 	if n.target == "" {
 		// Nobody is proved: what an inner connection opens it has to prove itself.
-		return nil, nil //nolint:nilnil // no permissions: the grant has them
+		return nil
 	}
 	if keepsBanners(string(meta.ClientVersion())) {
 		c.round = challenge
 		defer func() { c.round = nil }()
 	}
-	return nil, c.ask(meta, n, identity.Proof{Kind: identity.ByBrowser})
+	return c.ask(ctx, meta, n, identity.Proof{Kind: identity.ByBrowser})
 }
 
 // password takes a grant token, and nothing for names without +token: clients come to
 // it last, but some (paramiko) try nothing else.
-func (c *conn) password(meta ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
+func (c *conn) password(ctx context.Context, meta ssh.ConnMetadata, password []byte) error {
 	n, err := c.names(meta)
 	switch {
 	case err != nil:
-		return nil, c.no(err)
+		return c.no(err)
 	case !n.token:
-		return nil, c.no(&session.Invalid{Field: "password", Hint: "a password opens nothing here; a grant token does, as that of ROLE+token@TARGET"})
+		return c.no(&session.Invalid{Field: "password", Hint: "a password opens nothing here; a grant token does, as that of ROLE+token@TARGET"})
 	}
-	return nil, c.ask(meta, n, identity.Proof{Kind: identity.ByToken, Token: identity.Token(password)})
+	return c.ask(ctx, meta, n, identity.Proof{Kind: identity.ByToken, Token: identity.Token(password)})
 }
 
 // ask asks the gate, once; it may hold. What the client reads comes by notice.
-func (c *conn) ask(meta ssh.ConnMetadata, n name, proof identity.Proof) error {
+func (c *conn) ask(ctx context.Context, meta ssh.ConnMetadata, n name, proof identity.Proof) error {
 	if c.why != nil {
 		return c.why
 	}
 	c.unhurried()
-	sess, err := c.gate.Open(c.ctx, session.Ask{
+	sess, err := c.gate.Open(ctx, session.Ask{
 		Target: n.target, Role: n.role, NoWait: n.nowait, Proof: proof,
 		Client: session.Client{Protocol: Name, Address: proxy.AddrPort(c.net), Program: program(meta.ClientVersion())},
 	}, c.notice)

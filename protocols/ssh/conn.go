@@ -42,14 +42,13 @@ type conn struct {
 	proof identity.Proof // what an outer connection has shown; zero: nothing yet
 	host  string         // the target that the outer connection was asked for
 
-	ctx context.Context //nolint:containedctx // hello's own, for callbacks that take none; unused after it
 	pre ssh.ServerPreAuthConn
 	// round makes a round of keyboard-interactive while that is under way, else nil.
-	round ssh.KeyboardInteractiveChallenge
-	name  name
-	sess  *session.Session
-	why   error // the gate said no
-	told  bool  // a hint was given
+	round  ssh.KeyboardInteractiveChallenge
+	name   name
+	sess   *session.Session
+	why    error  // the gate said no
+	hinted string // the last hint that was given
 
 	relayed bool // the relay ran, and has said what there was to say
 }

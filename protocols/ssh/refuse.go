@@ -25,13 +25,13 @@ func (c *conn) no(err error) error {
 	return err
 }
 
-// hint says something beside a failed try, once in a connection; the client may try
-// another way.
+// hint says something beside a failed try, once however many keys it is true of; the
+// client may try another way.
 func (c *conn) hint(err error, say string) error {
-	if c.told {
+	if c.hinted == say {
 		return err
 	}
-	c.told = true
+	c.hinted = say
 	return &ssh.BannerError{Err: err, Message: prefix + say + "\r\n"}
 }
 
