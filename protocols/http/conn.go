@@ -75,9 +75,16 @@ func (c *conn) serve(ctx context.Context) error {
 	served := make(chan error, 1)
 	l := &single{conn: top, gone: c.socket.gone, closed: make(chan struct{})}
 	go func() { served <- srv.Serve(l) }()
+	stopped := c.h.config.Gate.Done()
+	select {
+	case <-stopped: // it came to be told so
+		srv.SetKeepAlivesEnabled(false)
+		stopped = nil
+	default:
+	}
 	select {
 	case <-c.socket.gone:
-	case <-c.h.config.Gate.Done():
+	case <-stopped:
 		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWait)
 		_ = srv.Shutdown(wait) // what is left is closed below
 		cancel()

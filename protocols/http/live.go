@@ -49,6 +49,7 @@ type live struct {
 	after    func(func()) (stop func() bool) // once done
 
 	n        atomic.Int64 // requests so far
+	told     sync.Once
 	requests sync.WaitGroup
 
 	mu    sync.Mutex
@@ -163,13 +164,9 @@ func (l *live) run(ctx context.Context, sess *session.Session) {
 		close(l.ready)
 		return l.wait(ctx, up)
 	})
-	var ended *session.Ended
 	l.h.mu.Lock()
 	if l.h.lives[l.key] == l {
 		delete(l.h.lives, l.key)
-	}
-	if errors.As(err, &ended) && started && !errors.Is(err, session.ErrStopping) {
-		l.h.remember(l.key, ended)
 	}
 	l.h.mu.Unlock()
 	if !started {
@@ -182,9 +179,18 @@ func (l *live) run(ctx context.Context, sess *session.Session) {
 	close(l.gone)
 }
 
-// remember keeps why a session was cut; the caller holds mu.
+// cut keeps why the session was cut, before any of its requests is: the next one is told.
+func (l *live) cut() {
+	var ended *session.Ended
+	if why := l.cause(); errors.As(why, &ended) && !errors.Is(why, session.ErrStopping) {
+		l.told.Do(func() { l.h.remember(l.key, ended) })
+	}
+}
+
 func (h *handler) remember(k key, why error) {
 	now := time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if len(h.ends) >= maxCodes {
 		for old, e := range h.ends {
 			if now.Sub(e.at) > endKept || len(h.ends) >= maxCodes {
@@ -215,6 +221,7 @@ func (l *live) wait(ctx context.Context, up *session.Upstream) error {
 	for {
 		select {
 		case <-ctx.Done():
+			l.cut()
 			l.close()
 			return context.Cause(ctx)
 		case line := <-up.Warnings():

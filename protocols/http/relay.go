@@ -37,6 +37,7 @@ func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	stop := l.after(func() {
+		l.cut()
 		a.cut(r.Header.Get("Content-Type"))
 		cancel(l.cause())
 	})
