@@ -95,6 +95,23 @@ credential "orders-writer" {
   from = "exec:/usr/bin/pass show orders-writer"
 }
 
+# Those who can decide a request are told at once, and the requester how it ended, with a
+# link that decides nothing. Default: nobody is told; people see it on the pages.
+# Secrets are names of credential blocks. The key of a webhook is "whsec_" and the base64 of
+# 32 random bytes; docs/notify.md says how a receiver checks the signature.
+# notify {
+#   webhook "alerts" {
+#     url    = "https://hooks.example.com/sallyport"
+#     secret = "alerts-webhook"
+#   }
+#   mail {
+#     host     = "smtp.example.com" # port 587 with STARTTLS
+#     from     = "Gate <gate@example.com>"
+#     user     = "gate"
+#     password = "mail"
+#   }
+# }
+
 # Caps and patience. These are the defaults; "none" cannot be said.
 limits {
   connections            = 32000 # open at once

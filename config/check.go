@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/sallyport/sallyport/credential"
+	"github.com/sallyport/sallyport/notify"
 )
 
 // Defaults of the limits block.
@@ -56,6 +57,7 @@ func (v *checker) check() {
 	v.pair(&v.c.LoginCA)
 	v.secret(&v.c.SealKey, v.c.Body, "seal_key")
 	v.credentials()
+	v.notify()
 	v.limits()
 }
 
@@ -321,6 +323,55 @@ func (v *checker) credentials() {
 		}
 		v.c.Set[c.Name] = source
 	}
+}
+
+// notify places what the package finds wrong with its own part.
+func (v *checker) notify() {
+	n := v.c.Notify
+	if n == nil {
+		n = &notify.Config{}
+		v.c.Notify = n
+	}
+	for i := range n.Webhooks {
+		v.path(&n.Webhooks[i].CA)
+	}
+	if n.Mail != nil {
+		v.path(&n.Mail.CA)
+	}
+	var webhooks, mails []*hclsyntax.Block
+	for _, outer := range blocks(v.file.Body, "notify") {
+		webhooks = append(webhooks, blocks(outer.Body, "webhook")...)
+		mails = append(mails, blocks(outer.Body, "mail")...)
+	}
+	for _, p := range n.Check(v.c.Set) {
+		at := v.file.Body.MissingItemRange()
+		if p.Webhook < 0 && len(mails) == 1 {
+			at = place(mails[0], p.Key)
+		} else if p.Webhook >= 0 && p.Webhook < len(webhooks) {
+			at = place(webhooks[p.Webhook], p.Key)
+		}
+		v.bad(at, p.Summary, "%s", p.Say)
+	}
+}
+
+// blocks are the blocks of one type in a body.
+func blocks(body hcl.Body, kind string) (found []*hclsyntax.Block) {
+	if b, ok := body.(*hclsyntax.Body); ok {
+		for _, block := range b.Blocks {
+			if block.Type == kind {
+				found = append(found, block)
+			}
+		}
+	}
+	return found
+}
+
+// place is where a key stands in a block, or the block's head.
+func place(block *hclsyntax.Block, key string) hcl.Range {
+	if attr, found := block.Body.Attributes[key]; found {
+		return attr.Expr.Range()
+	}
+	return block.DefRange()
 }
 
 func (v *checker) limits() {

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/sallyport/sallyport/credential"
+	"github.com/sallyport/sallyport/notify"
 )
 
 // Config is proxy.hcl, checked. Paths are absolute: relative ones are taken from
@@ -46,6 +47,10 @@ type Config struct {
 
 	// Credentials say where this machine keeps the secrets that the policy names.
 	Credentials []Credential `hcl:"credential,block"`
+
+	// Notify says who is told of requests, and how. Default: nobody; people see on the
+	// pages what waits for them.
+	Notify *notify.Config `hcl:"notify,block"`
 
 	// Limits are caps and patience; every one has a default.
 	Limits *Limits `hcl:"limits,block"`

@@ -308,3 +308,61 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// notifying is the example with its notify block put to use.
+func notifying(t *testing.T) (dir, text string) {
+	t.Helper()
+	dir, text = machine(t)
+	begin := strings.Index(text, "# notify {")
+	end := begin + strings.Index(text[begin:], "\n# }\n") + len("\n# }\n")
+	block := strings.ReplaceAll(strings.TrimPrefix(text[begin:end], "# "), "\n# ", "\n")
+	return dir, text[:begin] + block + text[end:] + `
+credential "alerts-webhook" {
+  from = "env:ALERTS"
+}
+credential "mail" {
+  from = "env:MAIL"
+}
+`
+}
+
+func TestNotifyOfTheExampleLoads(t *testing.T) {
+	dir, text := notifying(t)
+	c, report := load(t, dir, text)
+	if report != "" {
+		t.Fatal(report)
+	}
+	n := c.Notify
+	if len(n.Webhooks) != 1 || n.Webhooks[0].Name != "alerts" || n.Webhooks[0].Secret != "alerts-webhook" || n.Mail == nil || n.Mail.From != "Gate <gate@example.com>" {
+		t.Errorf("notify is %+v", n)
+	}
+	dir, text = machine(t)
+	if c, report = load(t, dir, text); report != "" || c.Notify == nil || c.Notify.Webhooks != nil || c.Notify.Mail != nil {
+		t.Errorf("without the block: %s", report)
+	}
+}
+
+func TestNotifyIsCheckedInPlace(t *testing.T) {
+	dir, text := notifying(t)
+	text = strings.NewReplacer(
+		`"https://hooks.example.com/sallyport"`, `"http://hooks.example.com/pathsecret"`, `secret = "alerts-webhook"`, `secret = "whsec_hunter2"`,
+		`"smtp.example.com"`, `"smtp.example.com:587"`, `password = "mail"`, `password = "hunter3"`, `user     = "gate"`, "ca = \"no-such-ca.pem\"\n user = \"gate\"",
+	).Replace(text)
+	_, report := load(t, dir, text)
+	for _, want := range []string{"Not https", "No such credential", "Not a host", `host     = "smtp.example.com:587"`, "Cannot use the CA", filepath.Join(dir, "no-such-ca.pem")} {
+		if !strings.Contains(report, want) {
+			t.Errorf("the report lacks %q", want)
+		}
+	}
+	for _, no := range []string{"hunter2", "hunter3", "pathsecret"} {
+		if strings.Contains(report, no) {
+			t.Errorf("the report shows %q", no)
+		}
+	}
+	if n := strings.Count(report, "No such credential"); n != 2 {
+		t.Errorf("%d missing credentials", n)
+	}
+	if t.Failed() {
+		t.Log(report)
+	}
+}

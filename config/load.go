@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -127,26 +128,31 @@ func misplaced(body hcl.Body) hcl.Diagnostics {
 	return diags
 }
 
-// redacted is the source with everything that stands as a value in a credential
-// block painted over, because people write the password itself there, and
-// reports go to terminals and logs.
+// redacted is the source with everything painted over that stands where a secret is
+// named, because people write the secret itself there, and reports go to terminals
+// and logs. A webhook's address often holds one too.
 func redacted(file *hcl.File) []byte {
 	source := bytes.Clone(file.Bytes)
-	body, ok := file.Body.(*hclsyntax.Body)
-	if !ok {
-		return source
-	}
-	for _, block := range body.Blocks {
-		if block.Type != "credential" {
-			continue
-		}
-		for _, attr := range block.Body.Attributes {
+	paint := func(body *hclsyntax.Body, keys ...string) {
+		for name, attr := range body.Attributes {
+			if len(keys) > 0 && !slices.Contains(keys, name) {
+				continue
+			}
 			at := attr.Expr.Range()
 			for i := at.Start.Byte; i < at.End.Byte && i < len(source); i++ {
 				if source[i] != '\n' {
 					source[i] = '*'
 				}
 			}
+		}
+	}
+	for _, block := range blocks(file.Body, "credential") {
+		paint(block.Body)
+	}
+	for _, outer := range blocks(file.Body, "notify") {
+		paint(outer.Body)
+		for _, block := range outer.Body.Blocks {
+			paint(block.Body, "secret", "password", "url")
 		}
 	}
 	return source
