@@ -3,7 +3,6 @@ package audit
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -320,5 +319,3 @@ func bodyMonth(t time.Time) uint32 {
 	t = t.UTC()
 	return uint32(t.Year()*100 + int(t.Month()))
 }
-
-func hexHash(sum [32]byte) string { return hex.EncodeToString(sum[:]) }

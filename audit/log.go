@@ -157,7 +157,7 @@ func open(c Config) (_ *Log, err error) {
 	}
 	defer func() {
 		if err != nil {
-			l.release()
+			err = errors.Join(err, l.release())
 		}
 	}()
 	if err := l.loadKeys(c.Origin); err != nil {

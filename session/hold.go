@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"sync"
 	"time"
@@ -321,7 +322,8 @@ func (g *Gate) phrase(ctx context.Context, h *hold, by identity.SignIn, picked s
 	if !last {
 		return &Invalid{Field: "phrase", Hint: "your terminal shows another phrase; one more try, or press \"Not mine\""}
 	}
-	return g.endHold(ctx, h, by, &Denied{Reason: "the phrase was picked wrong twice, so this connection is ended", Next: "connect again"}, "phrase wrong twice")
+	why := &Denied{Reason: "the phrase was picked wrong twice, so this connection is ended", Next: "connect again"}
+	return errors.Join(g.endHold(ctx, h, by, why, "phrase wrong twice"), why)
 }
 
 // mendable refuses, while the hold goes on, what the person can put right.
@@ -351,24 +353,16 @@ func (g *Gate) NotMine(ctx context.Context, id string, by identity.SignIn) error
 		return err
 	}
 	why := &Denied{Reason: "the person at the link says that this connection is not theirs; nothing was opened", By: by.User.String()}
-	err = g.endHold(ctx, h, by, why, "not mine")
-	if err == error(why) {
-		return nil
-	}
-	return err
+	return g.endHold(ctx, h, by, why, "not mine")
 }
 
 // endHold ends a hold before any request exists, and writes down who did and why.
 func (g *Gate) endHold(ctx context.Context, h *hold, by identity.SignIn, why *Denied, cause string) error {
 	h.answer(why)
 	h.end(why)
-	err := g.restrict(ctx, func(t Tx) error {
+	return g.restrict(ctx, func(t Tx) error {
 		return t.Log(audit.Event{Type: audit.HoldEnded, Actor: by.User.ID(), Body: map[string]any{
 			"user": by.User.String(), "cause": cause, "target": h.ask.Target, "role": h.ask.Role, "client": h.ask.Client,
 		}})
 	}, Change{Kind: "hold", ID: h.id})
-	if err != nil {
-		return err
-	}
-	return why
 }

@@ -161,6 +161,12 @@ func TestPhishedLink(t *testing.T) {
 		if s, err := c.end(); err == nil {
 			t.Fatalf("an automatic rule let session %s through from another address", s.ID())
 		}
+		granted(t, f, alice) // a person said yes to the role reader
+		approved := connect(t, f, ask("reader"))
+		if _, err := f.Confirm(t.Context(), approved.link(), alice, there, session.Confirmation{Phrase: approved.phrase(), Reason: "x"}); err != nil {
+			t.Fatal(err)
+		}
+		approved.wait("waiting for 1 of: dba") // asks again: the grant was for the other address
 		same := connect(t, f, ask("owner"))
 		same.confirm(alice, "x")
 		same.session()

@@ -162,7 +162,7 @@ func (s *Web) fail(v *visit, err error) {
 	}
 	v.w.Header().Set("Content-Type", "application/problem+json")
 	v.w.WriteHeader(code)
-	_ = json.NewEncoder(v.w).Encode(body) // the client has gone, or has the answer
+	_ = json.NewEncoder(v.w).Encode(body) //nolint:errchkjson // the client has gone, or has the answer
 }
 
 // errorPage is what error.html shows.

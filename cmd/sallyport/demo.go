@@ -137,10 +137,10 @@ func announceText(w io.Writer, d *demo.Demo) error {
 	if err != nil {
 		return err
 	}
-	text := fmt.Sprintf(`The gate is open. On this machine run: the gate, a PostgreSQL with the database
+	text := `The gate is open. On this machine run: the gate, a PostgreSQL with the database
 orders, a small web application, and an OIDC provider with these people (all made up):
 
-`)
+`
 	for _, u := range d.Users {
 		text += fmt.Sprintf("  %-22s password %-22s %s\n", u.Email, u.Password, u.Groups)
 	}

@@ -75,7 +75,7 @@ func (i *issuer) verify(ctx context.Context, m *metadata, raw string, want expec
 // checkType refuses JWTs that are something else by their own word: an access token
 // (at+jwt, RFC 9068) or a logout token is signed by the same key.
 func checkType(raw string) error {
-	jws, err := jose.ParseSigned(raw, algorithms())
+	jws, err := jose.ParseSignedCompact(raw, algorithms())
 	if err != nil || len(jws.Signatures) != 1 {
 		return errors.New("the token is no JWT signed with " + strings.Join(signatures, ", "))
 	}

@@ -44,7 +44,7 @@ func (r *RelyingParty) VerifyWorkload(ctx context.Context, shown identity.Token)
 
 // unverifiedIssuer reads iss only to choose whose keys judge the token.
 func unverifiedIssuer(raw string) (string, error) {
-	jws, err := jose.ParseSigned(raw, algorithms())
+	jws, err := jose.ParseSignedCompact(raw, algorithms())
 	if err != nil {
 		return "", errors.New("it is no signed JWT")
 	}

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -150,12 +149,6 @@ func (d *demo) stop() error {
 		<-d.ended
 		return fmt.Errorf("the demo did not stop; it said: %s", d.log)
 	}
-}
-
-// kill is kill -9.
-func (d *demo) kill() {
-	_ = d.cmd.Process.Signal(syscall.SIGKILL) // it may have ended
-	<-d.ended
 }
 
 // freshDir is a folder that PostgreSQL's own user can enter, which t.TempDir is not.

@@ -57,8 +57,8 @@ var command = []Guard{
 	},
 	{
 		"cmd/sallyport.policy-floor", "cmd/sallyport/rules.go",
-		"Running: last, Now: time.Now(), Scopes: scopes(),",
-		"Running: bundle.Pin{}, Now: time.Now(), Scopes: scopes(),",
+		"loaded, err := policy.Load(c.Policy.Dir, policyOptions(c, last, rootFloor))",
+		"_ = last\n\tloaded, err := policy.Load(c.Policy.Dir, policyOptions(c, bundle.Pin{}, rootFloor))",
 		"./cmd/sallyport", "TestOlderPolicyIsRefusedAfterARestart", "an old, validly signed policy applied again",
 	},
 }

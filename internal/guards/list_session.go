@@ -104,12 +104,6 @@ var session = []Guard{
 		"./session", "TestPhishedLink/another_address_uses_no_grant_and_no_automatic_rule", "phishing (RFC 8628 5.4)",
 	},
 	{
-		"session.token-purpose", "session/identify.go",
-		"if err != nil || purpose != identity.ForGrant {",
-		"if _ = purpose; err != nil {",
-		"./session", "TestTokens", "a remembered yes for one token opens for the user's other tokens",
-	},
-	{
 		"session.token-own-grant", "session/identify.go",
 		`if who.grant != "" && gr.ID != who.grant {`,
 		`if false && (who.grant != "" && gr.ID != who.grant) {`,

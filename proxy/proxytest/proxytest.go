@@ -109,7 +109,6 @@ type bench struct {
 	roots   *x509.CertPool
 	tap     *tap
 	broken  atomic.Bool // recordings cannot be written
-	closing sync.Once
 }
 
 // options of a bench.
