@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -31,6 +32,7 @@ func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
 	a := &answer{ResponseWriter: w, rc: http.NewResponseController(w), conn: c, two: r.ProtoMajor == 2}
 	body := &upload{a: a}
 	defer func() {
+		a.finish()
 		done := audit.RequestDone{N: line.N, Status: a.code(), Sent: body.n.Load(), Bytes: a.bytes.Load(), Took: time.Since(begun)}
 		_ = l.recorder.Write(&done) // where it fails the session ends by itself
 	}()
@@ -80,7 +82,7 @@ func shown(u *url.URL, secrets []string) string {
 // reverse makes the session's ReverseProxy.
 func (l *live) reverse() *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
-		Transport: l.web.transport, BufferPool: buffers, ErrorLog: nil,
+		Transport: l.web.transport, BufferPool: buffers, ErrorLog: slog.NewLogLogger(l.h.log.Handler(), slog.LevelDebug),
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.Out.URL.Scheme, pr.Out.URL.Host = l.web.scheme, l.web.address
 			pr.Out.URL.RawQuery = pr.In.URL.RawQuery // ReverseProxy leaves parts out
@@ -184,6 +186,7 @@ type answer struct {
 	begun   bool // the head of the last answer has gone
 	cutting bool
 	taken   bool // hijacked: whoever took it says the last words
+	over    bool // net/http has it back
 }
 
 // Unwrap is for http.ResponseController.
@@ -239,15 +242,29 @@ func (a *answer) cut(kind string) {
 		return
 	}
 	if strings.HasPrefix(kind, "application/grpc") {
-		time.AfterFunc(grace, a.end)
+		time.AfterFunc(grace, func() {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.end()
+		})
 		return
 	}
-	a.cutting = true
 	a.end()
 }
 
-// end drops what the client has not taken yet.
+// finish says that net/http has the answer back.
+func (a *answer) finish() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.over = true
+}
+
+// end drops what the client has not taken yet; the caller holds mu.
 func (a *answer) end() {
+	a.cutting = true
+	if a.over {
+		return
+	}
 	if a.two {
 		_ = a.rc.SetWriteDeadline(time.Now().Add(-time.Hour)) // resets the stream
 		return

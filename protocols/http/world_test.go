@@ -333,15 +333,24 @@ func (w *world) lines(t testing.TB, by identity.SignIn) (requests []audit.Reques
 	return requests, done, notes
 }
 
-// end kills everything that somebody has.
-func (w *world) end(t testing.TB, u identity.User) {
+// end revokes everything that somebody has, behind the caller's back, and returns
+// when that began.
+func (w *world) end(t testing.TB, u identity.User) time.Time {
 	t.Helper()
 	sam := w.SignIn(t, gatetest.Sam)
-	list, err := w.Sessions(t.Context(), sam, session.Filter{State: "live", User: u.ID()})
+	list, err := w.Grants(t.Context(), sam, session.Filter{State: string(session.GrantActive), User: u.ID()})
 	must(t, err)
-	for _, s := range list {
-		must(t, w.Revoke(t.Context(), sam, s.Grant, "enough"))
-	}
+	begun, done := time.Now(), make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, g := range list {
+			if err := w.Revoke(context.WithoutCancel(t.Context()), sam, g.ID, "enough"); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	t.Cleanup(func() { <-done })
+	return begun
 }
 
 func eventually(t testing.TB, otherwise string, ok func() bool) {
