@@ -70,4 +70,6 @@ const (
 	RecordingChunk  = "recording.chunk"
 	RecordingSealed = "recording.sealed"
 	RecordingViewed = "recording.viewed"
+
+	NoticeLost = "notice.lost" // nobody could be told of a request
 )

@@ -140,6 +140,7 @@ func (g *Gate) Decide(ctx context.Context, by identity.SignIn, id string, v Verd
 	}
 	g.announce(gr, nil)
 	g.hub.tell(Change{"request", r.ID, r.User.ID()})
+	g.call(r.ID)
 	return r, nil
 }
 
@@ -183,6 +184,7 @@ func (g *Gate) deny(ctx context.Context, by identity.SignIn, id string, v Verdic
 		return Request{}, err
 	}
 	g.hub.tell(Change{"request", r.ID, r.User.ID()})
+	g.call(r.ID)
 	return r, nil
 }
 

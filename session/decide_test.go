@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -313,5 +314,37 @@ func TestListsReadOnPastWhatIsHidden(t *testing.T) {
 	got, err := f.Requests(t.Context(), f.SignIn(t, zoe), session.Filter{Limit: 10})
 	if err != nil || len(got) != 1 || got[0].ID != mine.ID {
 		t.Fatalf("%d requests, %v", len(got), err)
+	}
+}
+
+// told keeps what the gate has people told of.
+type told struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (n *told) Notify(_ context.Context, notice session.Notice) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, u := range notice.To {
+		n.list = append(n.list, notice.Kind+" "+u.Short())
+	}
+}
+
+func TestWhoCanDecideIsCalled(t *testing.T) {
+	var n told
+	f := gatetest.New(t, gatetest.Options{Config: func(c *session.Config) { c.Notifier = &n }})
+	alice, bob, carol := f.SignIn(t, gatetest.Alice), f.SignIn(t, gatetest.Bob), f.SignIn(t, gatetest.Carol)
+	f.SignIn(t, gatetest.Sam)
+	r := asked(t, f, alice, "writer")
+	if _, err := f.Decide(t.Context(), bob, r.ID, yes); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Decide(t.Context(), carol, r.ID, session.Verdict{Word: "not tonight"}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"request.waiting bob", "request.waiting carol", "request.waiting carol", "request.denied alice"}
+	if !slices.Equal(n.list, want) {
+		t.Fatalf("told %q, want %q", n.list, want)
 	}
 }

@@ -114,8 +114,14 @@ func (g *Gate) passed(kind string, ids []string) {
 		}
 		return nil
 	})
-	if err == nil {
-		g.hub.tell(changes...)
+	if err != nil {
+		return
+	}
+	g.hub.tell(changes...)
+	for _, change := range changes {
+		if change.Kind == "request" {
+			g.call(change.ID)
+		}
 	}
 }
 

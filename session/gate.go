@@ -41,6 +41,8 @@ type Config struct {
 	// identified, in total and per client address. Defaults 10,000 and 100: what is
 	// unidentified must not be able to use up the gate.
 	MaxHeld, MaxHeldPerSource int
+	// Notifier tells people of requests and their outcomes; nil: nobody is told.
+	Notifier Notifier
 	// Scopes lists what each protocol enforces, as policy.Options.Scopes does.
 	Scopes map[string][]string
 }

@@ -152,9 +152,9 @@ func (g *Gate) lacksReason(ctx context.Context, ask Ask, who caller) bool {
 // that ten connections at once become one request. One of grant and request is nil.
 func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *Grant, r *Request, err error) {
 	p := g.Policy()
-	joined := ""
+	joined, fresh := "", false
 	err = g.permit(ctx, func(t Tx) error {
-		gr, r, joined = nil, nil, ""
+		gr, r, joined, fresh = nil, nil, "", false
 		now := time.Now()
 		in := ask.input(who, now)
 		if who.extends == "" {
@@ -184,6 +184,7 @@ func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *G
 			if r, err = g.create(t, in, d, who, ask.Client, !held || who.keep); err != nil {
 				return err
 			}
+			fresh = !d.Automatic()
 		}
 		if d.Automatic() {
 			gr, err = g.byRule(t, r, now)
@@ -203,6 +204,9 @@ func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *G
 		return nil, nil, err
 	}
 	g.announce(gr, r)
+	if fresh {
+		g.call(r.ID)
+	}
 	return gr, r, nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/sallyport/sallyport/config"
 	"github.com/sallyport/sallyport/credential"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/notify"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/protocols"
 	"github.com/sallyport/sallyport/proxy"
@@ -78,12 +79,16 @@ func openProgram(ctx context.Context, c *config.Config, logger *slog.Logger) (_ 
 	if err != nil {
 		return nil, err
 	}
+	notifier, err := p.notifier()
+	if err != nil {
+		return nil, err
+	}
 	p.gate, err = session.New(session.Config{
 		Store: p.db, Log: p.log, Recordings: p.recordings, Credentials: c.Set,
 		Certificate: func(cert *x509.Certificate) (string, error) { return ca.Verify(cert, time.Now()) },
 		URL:         c.Gate.URL, Node: c.Gate.Node, Logger: logger,
 		SignInWait: c.Limits.SignInTime, MaxHeld: c.Limits.Held, MaxHeldPerSource: c.Limits.HeldPerSource,
-		Scopes: scopes(),
+		Scopes: scopes(), Notifier: notifier,
 	}, loaded)
 	if err != nil {
 		return nil, err
@@ -107,6 +112,27 @@ func openProgram(ctx context.Context, c *config.Config, logger *slog.Logger) (_ 
 		return nil, fmt.Errorf("start the gate: %w", err)
 	}
 	return p, nil
+}
+
+// notifier tells people of requests, where the configuration says how; else nil. A
+// notice that never arrived is an entry.
+func (p *program) notifier() (session.Notifier, error) {
+	if p.config.Notify == nil {
+		return nil, nil //nolint:nilnil // nobody is told, and that is no error
+	}
+	fanout, err := notify.New(*p.config.Notify, p.config.Set, func(sink string, n session.Notice, why error) {
+		_, err := p.log.Record(context.Background(), audit.Event{
+			Type: audit.NoticeLost, Actor: "gate", Request: n.Request.ID, Body: map[string]any{"sink": sink, "kind": n.Kind, "why": why.Error()},
+		})
+		if err != nil {
+			p.logger.Warn("a lost notice was not written down", "err", err)
+		}
+	}, p.logger)
+	if err != nil {
+		return nil, err
+	}
+	p.closers = append(p.closers, closer{"notices", func() error { fanout.Close(); return nil }})
+	return fanout, nil
 }
 
 // openRecord opens log, store and recordings. Opening the log verifies its tail.
