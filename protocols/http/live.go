@@ -42,7 +42,7 @@ type live struct {
 	scope    policy.Scope
 	recorder *audit.Recorder
 	up       *session.Upstream
-	web      *web
+	to       *upstream
 	proxy    *httputil.ReverseProxy
 	done     <-chan struct{}
 	cause    func() error
@@ -205,7 +205,7 @@ func (l *live) setUp(ctx context.Context, up *session.Upstream) (err error) {
 	l.up, l.scope, l.recorder = up, up.Scope(), up.Recorder()
 	l.done, l.cause = ctx.Done(), func() error { return context.Cause(ctx) }
 	l.after = func(f func()) func() bool { return context.AfterFunc(ctx, f) }
-	if l.web, err = newWeb(ctx, up, l.site); err != nil {
+	if l.to, err = newUpstream(ctx, up, l.site); err != nil {
 		return err
 	}
 	l.proxy = l.reverse()
@@ -257,7 +257,7 @@ func (l *live) close() {
 	l.over = true
 	l.mu.Unlock()
 	l.requests.Wait()
-	l.web.transport.CloseIdleConnections()
+	l.to.transport.CloseIdleConnections()
 }
 
 // failed is the answer where the record cannot be written: the session ends, and says so.

@@ -82,9 +82,9 @@ func shown(u *url.URL, secrets []string) string {
 // reverse makes the session's ReverseProxy.
 func (l *live) reverse() *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
-		Transport: l.web.transport, BufferPool: buffers, ErrorLog: slog.NewLogLogger(l.h.log.Handler(), slog.LevelDebug),
+		Transport: l.to.transport, BufferPool: buffers, ErrorLog: slog.NewLogLogger(l.h.log.Handler(), slog.LevelDebug),
 		Rewrite: func(pr *httputil.ProxyRequest) {
-			pr.Out.URL.Scheme, pr.Out.URL.Host = l.web.scheme, l.web.address
+			pr.Out.URL.Scheme, pr.Out.URL.Host = l.to.scheme, l.to.address
 			pr.Out.URL.RawQuery = pr.In.URL.RawQuery // ReverseProxy leaves parts out
 			l.dress(pr.Out)
 			pr.SetXForwarded()
@@ -137,13 +137,13 @@ func (l *live) dress(out *http.Request) {
 	if err == nil { // without it the target sees nobody
 		out.Header.Set(identityHeader, token)
 	}
-	if l.web.header != "" {
+	if l.to.header != "" {
 		for name := range out.Header {
-			if plain(name) == plain(l.web.header) {
+			if plain(name) == plain(l.to.header) {
 				delete(out.Header, name)
 			}
 		}
-		out.Header.Set(l.web.header, l.web.value)
+		out.Header.Set(l.to.header, l.to.value)
 	}
 }
 

@@ -395,4 +395,3 @@ func TestHosts(t *testing.T) {
 		}
 	}
 }
-

@@ -28,8 +28,8 @@ const (
 	openWait      = 15 * time.Second
 )
 
-// web is how one session speaks to its target.
-type web struct {
+// upstream is how one session speaks to its target.
+type upstream struct {
 	up        *session.Upstream
 	transport *http.Transport
 	tls       *tls.Config // nil: plaintext, by the signed policy's word
@@ -39,14 +39,14 @@ type web struct {
 	value     string
 }
 
-// newWeb reads the credential and makes the session's own pool of connections:
+// newUpstream reads the credential and makes the session's own pool of connections:
 // nobody else's request ever goes over them.
-func newWeb(ctx context.Context, up *session.Upstream, s *site) (*web, error) {
+func newUpstream(ctx context.Context, up *session.Upstream, s *site) (*upstream, error) {
 	target, err := up.Target()
 	if err != nil {
 		return nil, err
 	}
-	w := &web{up: up, scheme: "http", address: "target"}
+	w := &upstream{up: up, scheme: "http", address: "target"}
 	if _, _, err := net.SplitHostPort(target.Address); err == nil {
 		w.address = target.Address
 	}
@@ -75,7 +75,7 @@ func newWeb(ctx context.Context, up *session.Upstream, s *site) (*web, error) {
 }
 
 // credential reads the role's secret and how it is shown.
-func (w *web) credential(ctx context.Context) error {
+func (w *upstream) credential(ctx context.Context) error {
 	role, err := w.up.Role()
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func (w *web) credential(ctx context.Context) error {
 }
 
 // dial makes a connection of its own, for a websocket.
-func (w *web) dial(ctx context.Context) (net.Conn, error) {
+func (w *upstream) dial(ctx context.Context) (net.Conn, error) {
 	raw, err := w.up.Dial(ctx)
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ func (l *live) websocket(ctx context.Context, c *conn, a *answer, body *upload, 
 		c.refuse(a, r, l.site, outside("the policy lets no websockets through to "+l.site.target))
 		return
 	}
-	target, err := l.web.dial(ctx)
+	target, err := l.to.dial(ctx)
 	if err != nil {
 		c.refuse(a, r, l.site, l.whyNot(ctx, err))
 		return
@@ -74,7 +74,7 @@ func (l *live) upgrade(ctx context.Context, c *conn, r *http.Request) *http.Requ
 	out.Header.Set("X-Forwarded-For", proxy.Source(c.base).String())
 	out.Header.Set("X-Forwarded-Host", r.Host)
 	out.Header.Set("X-Forwarded-Proto", "https")
-	out.URL.Scheme, out.URL.Host = l.web.scheme, l.web.address
+	out.URL.Scheme, out.URL.Host = l.to.scheme, l.to.address
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header.Set("User-Agent", "")
 	}

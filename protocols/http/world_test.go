@@ -88,6 +88,7 @@ type world struct {
 	other  string
 	addr   string // 127.0.0.1:port
 	roots  *x509.CertPool
+	caPEM  []byte
 	cert   tls.Certificate
 	server *proxy.Server
 	target *httptest.Server
@@ -186,7 +187,7 @@ func (w *world) certificates(t testing.TB) []byte {
 	must(t, err)
 	w.cert, err = tls.X509KeyPair(certPEM, keyPEM)
 	must(t, err)
-	w.roots = x509.NewCertPool()
+	w.roots, w.caPEM = x509.NewCertPool(), caPEM
 	w.roots.AppendCertsFromPEM(caPEM)
 	return caPEM
 }
@@ -214,6 +215,23 @@ func (w *world) client(t testing.TB, two bool, certs ...tls.Certificate) *http.C
 	}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Jar: jar, Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// from is a client with another address.
+func (w *world) from(t testing.TB, addr string) *http.Client {
+	t.Helper()
+	c := w.client(t, false)
+	c.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) { //nolint:forcetypeassert // ours
+		return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(addr)}}).DialContext(ctx, network, w.addr)
+	}
+	return c
+}
+
+func mustURL(t testing.TB, text string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(text)
+	must(t, err)
+	return u
 }
 
 // alice is a client with a certificate of hers.
