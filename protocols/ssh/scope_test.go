@@ -324,6 +324,9 @@ func TestCertificatesThatProveNothing(t *testing.T) {
 	if err == nil || !strings.Contains(said, "your SSH certificate is not from this gate") {
 		t.Errorf("another CA: %v, %q", err, said)
 	}
+	if outer, said, err := w.try("alice", xssh.PublicKeys(foreign)); err == nil {
+		t.Errorf("another CA's certificate proves an outer connection: %v, %q", outer.User(), said)
+	}
 	_, unknown := w.certificateFor(t, identity.NewID())
 	_, said, err = w.try("ops@web-1", xssh.PublicKeys(unknown))
 	if err == nil || !strings.Contains(said, "sallyport: the sign-in of your client certificate has ended") {

@@ -209,3 +209,16 @@ func TestRemoteForward(t *testing.T) {
 		t.Errorf("recorded: %+v", list)
 	}
 }
+
+func TestOutputByItsDigest(t *testing.T) {
+	w := newWorld(t, setup{})
+	data, sum := content(t, filepath.Join(w.sshd.Dir, "here"))
+	c := w.ssh(t, append(w.certificate(t, gatetest.Alice), "ops@bulk@gate", "cat "+w.sshd.Dir+"/here; echo said >&2")...)
+	if c.done() != 0 || c.stdout.String() != string(data) {
+		t.Fatalf("%d bytes of %d; stderr:\n%s", len(c.stdout.String()), len(data), c.stderr)
+	}
+	list := w.recorded(t)
+	if played(list, "channel 1") != "" || played(list, "channel 1 stderr") != "said\n" || !said(list, "note", "channel 1: output of", sum) {
+		t.Errorf("recorded: %+v", list)
+	}
+}

@@ -81,6 +81,12 @@ rule "tunnel" {
     forward  = ["%[1]s"]
   }
 }
+rule "bulk" {
+  target  = { name = "bulk" }
+  role    = ["ops"]
+  who     = { groups = ["engineering"] }
+  longest = "1h"
+}
 rule "strange" {
   target  = { name = "impostor" }
   role    = ["ops"]
@@ -106,6 +112,15 @@ target "web-1" {
   role "copier" { account = "%[3]s" }
   role "tunnel" { account = "%[3]s" }
 }
+target "bulk" {
+  protocol = "ssh"
+  address  = "%[1]s"
+  options  {
+    host_keys     = ["%[2]s"]
+    record_output = "digest"
+  }
+  role "ops" { account = "%[3]s" }
+}
 target "impostor" {
   protocol = "ssh"
   address  = "%[1]s"
@@ -121,7 +136,7 @@ type setup struct {
 	target  *fake // in the place of the sshd
 }
 
-func newWorld(t *testing.T, s setup) *world {
+func newWorld(t testing.TB, s setup) *world {
 	t.Helper()
 	w := &world{dir: t.TempDir()}
 	sessionCA := sshdtest.Key(t, filepath.Join(w.dir, "session_ca"))
@@ -165,7 +180,7 @@ Host gate
 	return w
 }
 
-func (w *world) serve(t *testing.T) {
+func (w *world) serve(t testing.TB) {
 	t.Helper()
 	h, err := ssh.Protocol{}.Configure(proxy.Config{
 		Gate: w.Gate, URL: "https://gate.test",
@@ -197,13 +212,13 @@ func port(addr string) string {
 
 // certificate signs somebody in and writes a key with its certificate, as
 // `sallyport login` does. It returns the options that make ssh use it.
-func (w *world) certificate(t *testing.T, u identity.User) []string {
+func (w *world) certificate(t testing.TB, u identity.User) []string {
 	t.Helper()
 	path, _ := w.certificateFor(t, w.SignIn(t, u).ID)
 	return []string{"-o", "IdentityFile=" + path, "-o", "CertificateFile=" + path + "-cert.pub"}
 }
 
-func (w *world) certificateFor(t *testing.T, signIn string) (string, xssh.Signer) {
+func (w *world) certificateFor(t testing.TB, signIn string) (string, xssh.Signer) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "id")
 	key := sshdtest.Key(t, path)
