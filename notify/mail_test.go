@@ -1,9 +1,11 @@
 package notify
 
 import (
+	"context"
 	"io"
 	"mime"
 	"mime/quotedprintable"
+	"net"
 	netmail "net/mail"
 	"strings"
 	"testing"
@@ -159,6 +161,36 @@ func TestRefusedPasswordIsInNoError(t *testing.T) {
 		if strings.Contains(err.Error(), no) {
 			t.Errorf("%q is in %q", no, err)
 		}
+	}
+}
+
+// A server that takes the connection and says nothing must not hold up the gate's end.
+func TestSilentMailServerIsLeftWhenTheGateStops(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	m, err := newMailer(MailConfig{Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, From: "gate@example.com"}, secrets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	begin := time.Now()
+	go func() { ended <- m.send(ctx, &delivery{id: "msg_1", at: begin, notice: notice("bob@example.com")}) }()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	cancel()
+	if err := <-ended; err == nil || !strings.HasPrefix(err.Error(), "reach the mail server: ") {
+		t.Errorf("err is %v", err)
+	}
+	if took := time.Since(begin); took >= smtpTimeout {
+		t.Errorf("it took %v", took)
 	}
 }
 

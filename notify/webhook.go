@@ -83,7 +83,7 @@ func (w *webhook) send(ctx context.Context, d *delivery) error {
 		if errors.As(err, &outer) {
 			err = outer.Err
 		}
-		return plain("post", err, secret.Reveal(), key, []byte(w.config.URL))
+		return plain("post", err, secret.Reveal(), key)
 	}
 	_ = answer.Body.Close() // what it says is of no interest
 	if answer.StatusCode < 200 || answer.StatusCode > 299 {
