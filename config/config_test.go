@@ -366,3 +366,27 @@ func TestNotifyIsCheckedInPlace(t *testing.T) {
 		t.Log(report)
 	}
 }
+
+func TestNotifyOfTheGuideLoads(t *testing.T) {
+	guide, err := os.ReadFile("../docs/notify.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(string(guide), "```\n")
+	if len(parts) < 2 || !strings.Contains(parts[1], "notify {") {
+		t.Fatal("the guide has no configuration")
+	}
+	dir, text := machine(t)
+	for _, name := range []string{"alerts-webhook", "mail"} {
+		if err := os.WriteFile(filepath.Join(dir, "etc/credentials", name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, report := load(t, dir, text+strings.ReplaceAll(parts[1], "/etc/sallyport", dir+"/etc"))
+	if report != "" {
+		t.Fatal(report)
+	}
+	if len(c.Notify.Webhooks) != 1 || c.Notify.Mail == nil || c.Notify.Mail.User != "gate" {
+		t.Errorf("notify is %+v", c.Notify)
+	}
+}
