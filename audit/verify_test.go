@@ -325,10 +325,14 @@ func TestReferences(t *testing.T) {
 	}{
 		"grant without approval": {[]Event{{Type: RequestCreated, Request: "r"}, {Type: GrantActive, Request: "r", Grant: "g"}}, "its request r was not approved"},
 		"approved by nobody":     {[]Event{{Type: RequestCreated, Request: "r"}, {Type: RequestApproved, Request: "r"}}, "nobody approved it"},
-		"two outcomes": {[]Event{{Type: RequestCreated, Request: "r"}, {Type: RequestDenied, Request: "r"}, {Type: RequestWithdrawn, Request: "r"}},
-			"has two outcomes"},
-		"denied and granted": {[]Event{{Type: RequestCreated, Request: "r"}, {Type: ApprovalGiven, Request: "r"}, {Type: RequestDenied, Request: "r"}, {Type: GrantActive, Request: "r", Grant: "g"}},
-			"was not approved"},
+		"two outcomes": {
+			[]Event{{Type: RequestCreated, Request: "r"}, {Type: RequestDenied, Request: "r"}, {Type: RequestWithdrawn, Request: "r"}},
+			"has two outcomes",
+		},
+		"denied and granted": {
+			[]Event{{Type: RequestCreated, Request: "r"}, {Type: ApprovalGiven, Request: "r"}, {Type: RequestDenied, Request: "r"}, {Type: GrantActive, Request: "r", Grant: "g"}},
+			"was not approved",
+		},
 		"session without grant": {[]Event{{Type: SessionStarted, Session: "s", Grant: "g"}}, "which was never given"},
 		"end without start":     {[]Event{{Type: SessionEnded, Session: "s"}}, "session s ends and never began"},
 		"approval of nothing":   {[]Event{{Type: ApprovalGiven, Request: "r"}}, "which was never made"},
