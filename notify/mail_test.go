@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"io"
 	"mime"
 	"mime/quotedprintable"
@@ -209,13 +210,11 @@ func TestOneBadAddressKeepsNobodyElsesMail(t *testing.T) {
 	if len(s.mails) != 1 || s.mails[0].to[0] != "TO:<bob@example.com>" {
 		t.Errorf("mails %+v", s.mails)
 	}
-	if _, hopeless := err.(final); err == nil || hopeless || len(d.notice.To) != 3 {
+	if err == nil || errors.As(err, &final{}) || len(d.notice.To) != 3 {
 		t.Errorf("left are %v, err %v", d.notice.To, err)
 	}
 	d.notice.To = []identity.User{person("gone@example.com"), person("")}
-	if _, err := once(t, m, d.notice); err == nil {
-		t.Error("no error")
-	} else if _, hopeless := err.(final); !hopeless || !strings.Contains(err.Error(), "has no e-mail address that can be used") {
+	if _, err := once(t, m, d.notice); !errors.As(err, &final{}) || !strings.Contains(err.Error(), "has no e-mail address that can be used") {
 		t.Errorf("tried again although hopeless: %v", err)
 	}
 }
