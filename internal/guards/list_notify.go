@@ -1,0 +1,136 @@
+package guards
+
+var notify = []Guard{
+	{
+		"notify.https", "notify/config.go",
+		`case u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()):`,
+		`case u.Scheme != "":`,
+		"./notify", "TestConfigsThatAreRefused", "reasons read on the way",
+	},
+	{
+		"notify.url-password", "notify/config.go",
+		`case u.User != nil || u.Fragment != "":`,
+		`case u.Fragment != "":`,
+		"./notify", "TestConfigsThatAreRefused", "secrets in error texts",
+	},
+	{
+		"notify.secret-known", "notify/config.go",
+		"if _, ok := set[w.Secret]; !ok {",
+		"if _, ok := set[w.Secret]; false && !ok {",
+		"./notify", "TestConfigsThatAreRefused", "unsigned notices",
+	},
+	{
+		"notify.port-465", "notify/config.go",
+		"case m.Port == 465:",
+		"case m.Port == -465:",
+		"./notify", "TestConfigsThatAreRefused", "silent defaults and spelling",
+	},
+	{
+		"notify.redirect", "notify/webhook.go",
+		"CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },",
+		"CheckRedirect: nil,",
+		"./notify", "TestRedirectIsNotFollowed", "SSRF: a receiver names another",
+	},
+	{
+		"notify.status", "notify/webhook.go",
+		"if answer.StatusCode < 200 || answer.StatusCode > 299 {",
+		"if answer.StatusCode < 0 {",
+		"./notify", "TestWebhookIsTriedUntilItIsTaken", "a notice lost in silence",
+	},
+	{
+		"notify.key-size", "notify/webhook.go",
+		"if !ok || err != nil || len(key) < 24 || len(key) > 64 {",
+		"if !ok || err != nil {",
+		"./notify", "TestShortSigningKeyIsRefused", "guessable signing key",
+	},
+	{
+		"notify.signature-id", "notify/webhook.go",
+		`mac.Write([]byte(id + "." + timestamp + "."))`,
+		`mac.Write([]byte(timestamp + "."))`,
+		"./notify", "TestSignatureIsTheStandards", "replayed or forged notices",
+	},
+	{
+		"notify.url-in-error", "notify/webhook.go",
+		"err = outer.Err",
+		"_ = outer.Err",
+		"./notify", "TestWebhookErrorsHoldNoSecret", "secrets in error texts",
+	},
+	{
+		"notify.starttls", "notify/mail.go",
+		"mail.WithTLSPolicy(m.startTLS()), mail.WithTLSConfig(m.tls),",
+		"mail.WithTLSPolicy(mail.TLSOpportunistic), mail.WithTLSConfig(m.tls),",
+		"./notify", "TestStrippedSTARTTLSIsRefused", "TLS stripped on the way",
+	},
+	{
+		"notify.plain-loopback", "notify/mail.go",
+		`if loopback(m.config.Host) && m.config.User == "" && m.config.CA == "" {`,
+		`if m.config.User == "" && m.config.CA == "" {`,
+		"./notify", "TestOnlyThisMachineMayDoWithoutTLS", "reasons read on the way",
+	},
+	{
+		"notify.plain-password", "notify/mail.go",
+		`if loopback(m.config.Host) && m.config.User == "" && m.config.CA == "" {`,
+		`if loopback(m.config.Host) && m.config.CA == "" {`,
+		"./notify", "TestOnlyThisMachineMayDoWithoutTLS", "credentials in plaintext",
+	},
+	{
+		"notify.mail-verified", "notify/mail.go",
+		"tls: &tls.Config{ServerName: c.Host, RootCAs: roots, MinVersion: tls.VersionTLS12}}, nil",
+		"tls: &tls.Config{InsecureSkipVerify: true, RootCAs: roots, MinVersion: tls.VersionTLS12}}, nil",
+		"./notify", "TestMailServerWithAnotherCertificate", "TLS without verification",
+	},
+	{
+		"notify.webhook-verified", "notify/webhook.go",
+		"TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},",
+		"TLSClientConfig:        &tls.Config{RootCAs: roots, InsecureSkipVerify: true},",
+		"./notify", "TestReceiverWithAnotherCertificate", "TLS without verification",
+	},
+	{
+		"notify.one-address", "notify/mail.go",
+		`if err != nil || to.Address != u.Email || to.Name != "" {`,
+		"if err != nil {",
+		"./notify", "TestWhatPeopleWriteStaysText", "header injection: a second recipient",
+	},
+	{
+		"notify.one-line", "notify/text.go",
+		"if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {",
+		"if r == 0 && unicode.IsControl(r) {",
+		"./notify", "TestWhatPeopleWriteStaysText", "header injection",
+	},
+	{
+		"notify.hidden", "notify/text.go",
+		"if len(s) > 0 {",
+		"if len(s) > 1<<20 {",
+		"./notify", "TestRefusedPasswordIsInNoError", "secrets in error texts",
+	},
+	{
+		"notify.queue-cap", "notify/fanout.go",
+		"case len(w.queue) < MaxQueue:",
+		"case len(w.queue) < 100*MaxQueue:",
+		"./notify", "TestFullQueueReportsAndNeverBlocks", "unbounded queue",
+	},
+	{
+		"notify.report", "notify/fanout.go",
+		"w.lost = append(w.lost, d)",
+		"_ = d.err",
+		"./notify", "TestFullQueueReportsAndNeverBlocks", "a notice lost in silence",
+	},
+	{
+		"notify.tries", "notify/fanout.go",
+		"if errors.As(err, &final{}) || d.tries == Tries {",
+		"if errors.As(err, &final{}) || d.tries == 100 {",
+		"./notify", "TestBackoff", "a notice lost in silence",
+	},
+	{
+		"notify.config-painted", "config/load.go",
+		`paint(block.Body, "secret", "password", "url")`,
+		"_ = block.Body",
+		"./config", "TestNotifyIsCheckedInPlace", "secrets in error texts",
+	},
+	{
+		"notify.silent-server", "notify/mail.go",
+		"stop = context.AfterFunc(ctx, func() { _ = conn.Close() })",
+		"stop = context.AfterFunc(ctx, func() { _ = ctx.Err() })",
+		"./notify", "TestSilentMailServerIsLeftWhenTheGateStops", "handshake stall: one silent TCP connection",
+	},
+}
