@@ -150,6 +150,9 @@ func (p *prefixed) CloseWrite() error {
 	return nil
 }
 
+// farewellWait is how long the last words may take, after the boundary.
+const farewellWait = 50 * time.Millisecond
+
 // farewell closes with 1008, policy violation (RFC 6455, section 7.4.1), and waits for
 // the client to take it.
 func farewell(client net.Conn, say string) {
@@ -158,10 +161,12 @@ func farewell(client net.Conn, say string) {
 		say = say[:len(say)-size]
 	}
 	frame := append([]byte{0x88, byte(2 + len(say))}, binary.BigEndian.AppendUint16(nil, 1008)...)
-	_ = client.SetDeadline(time.Now().Add(proxy.CutWait))
+	_ = client.SetWriteDeadline(time.Now().Add(farewellWait))
 	if _, err := client.Write(append(frame, say...)); err != nil {
+		_ = proxy.Reset(client)
 		return
 	}
+	_ = client.SetReadDeadline(time.Now().Add(proxy.CutWait))
 	_, _ = io.Copy(io.Discard, io.LimitReader(client, 1<<20)) // closing with input unread would lose the frame
 }
 
