@@ -4,6 +4,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	xssh "golang.org/x/crypto/ssh"
@@ -12,8 +13,12 @@ import (
 	"github.com/sallyport/sallyport/internal/sshdtest"
 )
 
-// fake is a target that does what no sshd does. It serves one connection.
-type fake struct{ address, hostKey string }
+// fake is a target that does what no sshd does: it says yes to all global requests.
+// It serves one connection.
+type fake struct {
+	address, hostKey string
+	heard            *atomic.Int64 // global requests
+}
 
 func newFake(t *testing.T, serve func(*xssh.ServerConn)) *fake {
 	t.Helper()
@@ -22,7 +27,7 @@ func newFake(t *testing.T, serve func(*xssh.ServerConn)) *fake {
 	config.AddHostKey(host)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	done := make(chan struct{})
+	done, heard := make(chan struct{}), &atomic.Int64{}
 	go func() {
 		defer close(done)
 		conn, err := l.Accept()
@@ -34,7 +39,12 @@ func newFake(t *testing.T, serve func(*xssh.ServerConn)) *fake {
 		if err != nil {
 			return
 		}
-		go xssh.DiscardRequests(requests)
+		go func() {
+			for r := range requests {
+				heard.Add(1)
+				_ = r.Reply(true, nil) // the gate may have gone
+			}
+		}()
 		go func() {
 			for channel := range channels {
 				_ = channel.Reject(xssh.Prohibited, "the fake opens nothing") // the gate may have gone
@@ -47,7 +57,7 @@ func newFake(t *testing.T, serve func(*xssh.ServerConn)) *fake {
 		_ = l.Close() // closed once
 		<-done
 	})
-	return &fake{l.Addr().String(), sshdtest.Line(host.PublicKey())}
+	return &fake{l.Addr().String(), sshdtest.Line(host.PublicKey()), heard}
 }
 
 func TestTargetOpensNothingUnasked(t *testing.T) {
@@ -98,5 +108,27 @@ func TestTargetThatGoesIsSaid(t *testing.T) {
 	c := w.ssh(t, append(w.certificate(t, gatetest.Alice), "ops@web-1@gate", "true")...)
 	if code := c.done(); code != 255 {
 		t.Errorf("exit %d: %s", code, c.stderr)
+	}
+}
+
+func TestOnlyOwnForwardsAreCancelled(t *testing.T) {
+	target := newFake(t, func(*xssh.ServerConn) {})
+	w := newWorld(t, setup{target: target})
+	c := w.dial(t, "ops@web-1")
+	at := xssh.Marshal(struct {
+		Host string
+		Port uint32
+	}{"127.0.0.1", 80})
+	if ok, _, err := c.SendRequest("cancel-tcpip-forward", true, at); ok || err != nil {
+		t.Errorf("what was never asked for is cancelled: %v, %v", ok, err)
+	}
+	if n := target.heard.Load(); n > 0 {
+		t.Errorf("the target heard of it %d times", n)
+	}
+	if ok, _, err := c.SendRequest("tcpip-forward", true, at); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if ok, _, err := c.SendRequest("cancel-tcpip-forward", true, at); !ok || err != nil {
+		t.Errorf("the client's own is not cancelled: %v, %v", ok, err)
 	}
 }
