@@ -113,6 +113,7 @@ func TestOneTimeCode(t *testing.T) {
 	ask(t, bare, http.MethodGet, code(t, eve)).refused(t, http.StatusForbidden, words[1:])
 	// On the wrong host.
 	mine := code(t, alice)
+	alice.Jar.SetCookies(mustURL(t, w.other), alice.Jar.Cookies(mustURL(t, w.app))) // were the nonce there
 	ask(t, alice, http.MethodGet, strings.Replace(mine, w.app, w.other, 1)).refused(t, http.StatusForbidden, words[1:])
 	// In the right place it works, once.
 	mine = code(t, alice)
