@@ -49,6 +49,7 @@ type ready struct {
 	Ready    bool   `json:"ready"`
 	Web      string `json:"web"`
 	Postgres string `json:"postgres"`
+	App      string `json:"app"`
 	Issuer   string `json:"issuer"`
 	CA       string `json:"ca"`
 	Dir      string `json:"dir"`
