@@ -177,7 +177,7 @@ func TestBrowser(t *testing.T) {
 	run(t, alice, "ask", text("Ask for access"), chromedp.SendKeys(chromedp.CSS(`textarea[name=reason]`), "INC-7"), chromedp.Submit(chromedp.CSS(`textarea[name=reason]`)))
 	run(t, alice, "wait", text("Waiting for 1 of: dba"))
 	enter(t, bob, people["bob"], w.gate+"/requests")
-	run(t, bob, "approve", text("app"), chromedp.Click(chromedp.CSS(`a[href^="/requests/"]:not([href$=new])`)), text("INC-7"), chromedp.Click(chromedp.CSS(`button[value=yes]`)), text("Approved"))
+	run(t, bob, "approve", text("app"), chromedp.Click(chromedp.CSS(`a[href^="/requests/"]:not([href$=new])`)), text("What a yes opens"), chromedp.Click(chromedp.CSS(`button[value=yes]`)), text("Approved"))
 	run(t, alice, "is let in", text("Application at /deep/page"), text("tick 5"))
 	at, err := chromedp.Run(alice, chromedp.Location())
 	must(t, err)
