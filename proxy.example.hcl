@@ -41,6 +41,17 @@ listen "postgres" ":5432" {
   # advertise = "gate.example.com:5432"
 }
 
+# SSH clients: ssh ROLE@TARGET@gate.example.com. SSH brings its own encryption, so no tls
+# here. The three keys are three: make each with ssh-keygen -t ed25519 -N '' -f FILE.
+# listen "ssh" ":22" {
+#   options {
+#     host_keys  = ["/etc/sallyport/ssh/host"]     # the gate's own
+#     host_ca    = "/etc/sallyport/ssh/host-ca"    # certifies them; clients' known_hosts names it
+#     session_ca = "/etc/sallyport/ssh/session-ca" # targets name it in TrustedUserCAKeys
+#     names      = ["gate.example.com"]            # default: the URL's host
+#   }
+# }
+
 # Requests, grants and sessions: one SQLite file on a local disk.
 store {
   path = "/var/lib/sallyport/gate.db"
@@ -77,6 +88,9 @@ policy {
 login_ca {
   certificate = "/etc/sallyport/login-ca.crt"
   key         = "/etc/sallyport/login-ca.key" # mode 0600
+
+  # The key that signs the same for SSH. Default: none; people prove themselves by the browser.
+  # ssh_key = "/etc/sallyport/login-ca-ssh"
 }
 
 # 32 random bytes that seal refresh tokens in the store. Mode 0600.

@@ -54,7 +54,7 @@ func (v *checker) check() {
 	v.store()
 	v.audit()
 	v.policy()
-	v.pair(&v.c.LoginCA)
+	v.loginCA()
 	v.secret(&v.c.SealKey, v.c.Body, "seal_key")
 	v.credentials()
 	v.notify()
@@ -148,6 +148,10 @@ func (v *checker) listeners() {
 			v.pair(l.TLS)
 		}
 		switch {
+		case encrypted(l.Protocol):
+			if l.TLS != nil || written(l.Body, "plaintext") {
+				v.bad(l.Range, "Encrypted already", "The protocol %s brings its own encryption, so neither tls nor plaintext belongs here; take it out.", l.Protocol)
+			}
 		case l.TLS == nil && !l.Plaintext:
 			v.bad(l.Range, "No TLS", "Everything could be read and changed on the way. Add tls { certificate = \"...\"  key = \"...\" }.")
 		case l.Protocol == "web" && l.Plaintext && l.TLS != nil:
@@ -161,6 +165,9 @@ func (v *checker) listeners() {
 		v.bad(v.file.Body.MissingItemRange(), "No web listener", "Nobody could sign in or approve. Add: listen \"web\" \":443\" { tls { ... } }.")
 	}
 }
+
+// encrypted reports that a protocol brings its own encryption.
+func encrypted(protocol string) bool { return protocol == "ssh" }
 
 func loopback(host string) bool {
 	addr, err := netip.ParseAddr(host)
@@ -176,6 +183,11 @@ func (v *checker) options(block *OptionBlock) func(any) error {
 	return func(into any) error {
 		if diags := gohcl.DecodeBody(body, nil, into); diags.HasErrors() {
 			return &Error{file: v.file, name: v.c.Path, Diags: diags}
+		}
+		if o, ok := into.(interface{ Files() []*string }); ok {
+			for _, path := range o.Files() {
+				v.path(path)
+			}
 		}
 		return nil
 	}
@@ -279,6 +291,14 @@ func (v *checker) pair(p *Pair) {
 		v.readable(p.Certificate, p.Body, "certificate")
 	}
 	v.secret(&p.Key, p.Body, "key")
+}
+
+func (v *checker) loginCA() {
+	ca := &v.c.LoginCA
+	p := Pair{Certificate: ca.Certificate, Key: ca.Key, Body: ca.Body}
+	v.pair(&p)
+	ca.Certificate, ca.Key = p.Certificate, p.Key
+	v.secret(&ca.SSHKey, ca.Body, "ssh_key")
 }
 
 // readable checks that a file is there and can be read.

@@ -38,7 +38,7 @@ type Config struct {
 
 	// LoginCA signs the client certificates of `sallyport login`. No target may
 	// trust it: it proves people to the gate, and nothing else.
-	LoginCA Pair `hcl:"login_ca,block"`
+	LoginCA LoginCA `hcl:"login_ca,block"`
 
 	// SealKey is a file with 32 random bytes (`sallyport init` makes it), mode 0600.
 	// Refresh tokens are sealed by it, so that a copy of the store alone lets nobody
@@ -92,13 +92,14 @@ type Gate struct {
 
 // A Listener is one door.
 type Listener struct {
-	// Protocol is "web" for pages and API, or a protocol: "postgres".
+	// Protocol is "web" for pages and API, or a protocol: "postgres", "ssh".
 	Protocol string `hcl:"protocol,label"`
 
 	// Address is host:port to bind; an empty host means all addresses.
 	Address string `hcl:"address,label"`
 
-	// TLS is the certificate that clients see. Left out only where plaintext is on.
+	// TLS is the certificate that clients see. Left out only where plaintext is on, and
+	// where the protocol brings its own encryption (ssh).
 	TLS *Pair `hcl:"tls,block"`
 
 	// Plaintext lets clients connect without TLS. Default false: statements, results and the
@@ -115,7 +116,8 @@ type Listener struct {
 	OptionBlock *OptionBlock `hcl:"options,block"`
 
 	// Options decodes the options block into a struct with hcl tags; unknown keys are
-	// errors with file and line. Without such a block required keys are missed.
+	// errors with file and line. Without such a block required keys are missed. A struct
+	// with the method Files() []*string has those paths made absolute.
 	Options func(into any) error
 
 	Range hcl.Range `hcl:",def_range"`
@@ -134,6 +136,22 @@ type Pair struct {
 
 	// Key is the private key, mode 0600: who reads it can pass for this gate.
 	Key string `hcl:"key"`
+
+	Range hcl.Range `hcl:",def_range"`
+	Body  hcl.Body  `hcl:",body"`
+}
+
+// LoginCA signs what `sallyport login` gives to people.
+type LoginCA struct {
+	// Certificate and Key are the CA for client certificates of TLS, PEM files; the key
+	// has mode 0600: who reads it can pass for anybody.
+	Certificate string `hcl:"certificate"`
+	Key         string `hcl:"key"`
+
+	// SSHKey is the private key that signs the same for SSH, mode 0600. Default: none, and
+	// then no SSH certificate proves anybody. It is nobody else's key: not the session CA's,
+	// which targets trust.
+	SSHKey string `hcl:"ssh_key,optional"`
 
 	Range hcl.Range `hcl:",def_range"`
 	Body  hcl.Body  `hcl:",body"`

@@ -286,6 +286,63 @@ func TestOptionsBelongToTheProtocol(t *testing.T) {
 	}
 }
 
+// withSSH is the example with its ssh block put to use.
+func withSSH(t *testing.T) (dir, text string) {
+	t.Helper()
+	dir, text = machine(t)
+	begin := strings.Index(text, "# listen \"ssh\"")
+	end := begin + strings.Index(text[begin:], "\n# }\n") + len("\n# }\n")
+	return dir, text[:begin] + strings.ReplaceAll(strings.TrimPrefix(text[begin:end], "# "), "\n# ", "\n") + text[end:]
+}
+
+// keyFiles are options that name files, as those of ssh do.
+type keyFiles struct {
+	HostKeys  []string `hcl:"host_keys"`
+	HostCA    string   `hcl:"host_ca"`
+	SessionCA string   `hcl:"session_ca"`
+	Names     []string `hcl:"names,optional"`
+}
+
+func (o *keyFiles) Files() []*string { return []*string{&o.HostKeys[0], &o.HostCA} }
+
+func TestEncryptedProtocolNeedsNoTLS(t *testing.T) {
+	dir, text := withSSH(t)
+	c, report := load(t, dir, strings.Replace(text, dir+"/etc/ssh/host\"", "ssh/host\"", 1))
+	if report != "" {
+		t.Fatal(report)
+	}
+	l := c.Listeners[2]
+	var o keyFiles
+	if err := l.Options(&o); err != nil || l.Protocol != "ssh" || l.Advertise != "gate.example.com:22" {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	if o.HostKeys[0] != filepath.Join(dir, "ssh/host") || o.HostCA != filepath.Join(dir, "etc/ssh/host-ca") {
+		t.Errorf("the paths are %+v", o)
+	}
+	for _, add := range []string{"plaintext = true", "plaintext = false", "tls {\n certificate = \"" + dir + "/etc/tls/gate.crt\"\n key = \"" + dir + "/etc/tls/gate.key\"\n}"} {
+		_, report := load(t, dir, strings.Replace(text, "listen \"ssh\" \":22\" {", "listen \"ssh\" \":22\" {\n"+add, 1))
+		if !strings.Contains(report, "The protocol ssh brings its own encryption, so neither tls nor plaintext") {
+			t.Errorf("%s: %s", add, report)
+		}
+	}
+}
+
+func TestLoginCAForSSH(t *testing.T) {
+	dir, text := machine(t)
+	text = strings.Replace(text, `# ssh_key = "`+dir+`/etc/login-ca-ssh"`, `ssh_key = "etc/login-ca-ssh"`, 1)
+	path := filepath.Join(dir, "etc/login-ca-ssh")
+	if _, report := load(t, dir, text); !strings.Contains(report, path) {
+		t.Errorf("a key that is not there: %s", report)
+	}
+	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, report := load(t, dir, text)
+	if report != "" || c.LoginCA.SSHKey != path {
+		t.Errorf("%s", report)
+	}
+}
+
 func TestMissingFile(t *testing.T) {
 	_, err := Load(filepath.Join(t.TempDir(), "proxy.hcl"), protocols)
 	if err == nil || !strings.Contains(err.Error(), "type: sallyport init") {

@@ -15,9 +15,10 @@ var proxyText string
 // A Draft is what `sallyport init` and the demo fill into a first proxy.hcl.
 type Draft struct {
 	URL, Node, Name            string
-	CA                         string // may be empty
-	Web, Postgres              string // addresses to bind
-	Advertise                  string // of postgres; may be empty
+	CA                         string    // may be empty
+	Web, Postgres              string    // addresses to bind
+	Advertise                  string    // of postgres; may be empty
+	SSH                        *DraftSSH // nil: commented out
 	Certificate, Key           string
 	Store, Audit, Recordings   string
 	Origin, Mirror             string
@@ -26,6 +27,13 @@ type Draft struct {
 	LoginCertificate, LoginKey string
 	SealKey                    string
 	Credentials                []Credential // Name and From
+}
+
+// DraftSSH is the listener for SSH.
+type DraftSSH struct {
+	Address, Advertise         string
+	HostKey, HostCA, SessionCA string
+	Names                      []string
 }
 
 // Example is the Draft behind proxy.example.hcl.

@@ -4,6 +4,7 @@ package protocols
 import (
 	"github.com/sallyport/sallyport/protocols/http"
 	"github.com/sallyport/sallyport/protocols/postgres"
+	"github.com/sallyport/sallyport/protocols/ssh"
 	"github.com/sallyport/sallyport/proxy"
 )
 
@@ -13,5 +14,6 @@ func All() []proxy.Protocol {
 	return []proxy.Protocol{
 		postgres.Protocol{},
 		http.Protocol{},
+		ssh.Protocol{},
 	}
 }

@@ -58,6 +58,8 @@ func check(path string) (*policy.Policy, error) {
 	}
 	_, err = (&program{config: c}).keys()
 	errs = append(errs, err)
+	_, err = (&program{config: c}).sshLogin()
+	errs = append(errs, err)
 	loaded, err := policy.Load(c.Policy.Dir, policyOptions(c, bundle.Pin{}, 0))
 	if err != nil {
 		return nil, errors.Join(append(errs, err)...)

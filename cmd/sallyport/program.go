@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/config"
 	"github.com/sallyport/sallyport/credential"
@@ -79,14 +81,19 @@ func openProgram(ctx context.Context, c *config.Config, logger *slog.Logger) (_ 
 	if err != nil {
 		return nil, err
 	}
+	sshCertificate, err := p.sshLogin()
+	if err != nil {
+		return nil, err
+	}
 	notifier, err := p.notifier()
 	if err != nil {
 		return nil, err
 	}
 	p.gate, err = session.New(session.Config{
 		Store: p.db, Log: p.log, Recordings: p.recordings, Credentials: c.Set,
-		Certificate: func(cert *x509.Certificate) (string, error) { return ca.Verify(cert, time.Now()) },
-		URL:         c.Gate.URL, Node: c.Gate.Node, Logger: logger,
+		Certificate:    func(cert *x509.Certificate) (string, error) { return ca.Verify(cert, time.Now()) },
+		SSHCertificate: sshCertificate,
+		URL:            c.Gate.URL, Node: c.Gate.Node, Logger: logger,
 		SignInWait: c.Limits.SignInTime, MaxHeld: c.Limits.Held, MaxHeldPerSource: c.Limits.HeldPerSource,
 		Scopes: scopes(), Notifier: notifier,
 	}, loaded)
@@ -214,6 +221,22 @@ func (p *program) keys() (*identity.CA, error) {
 	}
 	p.sealer, err = identity.NewSealer([32]byte(seal))
 	return ca, err
+}
+
+// sshLogin verifies people's SSH certificates; nil where no key for them is configured.
+func (p *program) sshLogin() (func(*ssh.Certificate) (string, error), error) {
+	if p.config.LoginCA.SSHKey == "" {
+		return nil, nil //nolint:nilnil // none are taken, and that is no error
+	}
+	key, err := credential.ReadFile(p.config.LoginCA.SSHKey)
+	if err != nil {
+		return nil, err
+	}
+	ca, err := identity.LoadSSHCA(key)
+	if err != nil {
+		return nil, err
+	}
+	return func(cert *ssh.Certificate) (string, error) { return ca.Verify(cert, time.Now()) }, nil
 }
 
 // scopes says what each built-in protocol enforces.

@@ -138,7 +138,7 @@ func needRestart(now, fresh *config.Config) []string {
 		"audit":      now.Audit.Dir == fresh.Audit.Dir && now.Audit.Origin == fresh.Audit.Origin && now.Audit.Mirror == fresh.Audit.Mirror,
 		"recordings": now.Recordings.Dir == fresh.Recordings.Dir,
 		"policy":     now.Policy.Dir == fresh.Policy.Dir && now.Policy.Root == fresh.Policy.Root && now.Policy.MinVersion == fresh.Policy.MinVersion,
-		"login_ca":   now.LoginCA.Certificate == fresh.LoginCA.Certificate && now.LoginCA.Key == fresh.LoginCA.Key,
+		"login_ca":   now.LoginCA.Certificate == fresh.LoginCA.Certificate && now.LoginCA.Key == fresh.LoginCA.Key && now.LoginCA.SSHKey == fresh.LoginCA.SSHKey,
 		"seal_key":   now.SealKey == fresh.SealKey,
 		"credential": sameCredentials(now.Credentials, fresh.Credentials),
 		"limits":     sameLimits(*now.Limits, *fresh.Limits),

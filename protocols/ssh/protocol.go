@@ -47,6 +47,15 @@ type Options struct {
 	MACs         []string `hcl:"macs,optional"`
 }
 
+// Files are the options that are paths, for the configuration to make absolute.
+func (o *Options) Files() []*string {
+	files := []*string{&o.HostCA, &o.SessionCA}
+	for i := range o.HostKeys {
+		files = append(files, &o.HostKeys[i])
+	}
+	return files
+}
+
 // TargetOptions is the `options` block of a target in the signed policy. One of
 // HostKeys and HostCA is needed: a host key is never taken on first sight.
 type TargetOptions struct {
