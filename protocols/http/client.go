@@ -124,10 +124,7 @@ func (c *conn) who(r *http.Request, s *site) (caller, error) {
 			me.key.proof, me.key.who, me.key.role = byHold, string(sum[:]), ""
 			return me, nil
 		}
-		me.user = v.signIn
-		if me.role == "" {
-			me.role = v.role
-		}
+		me.user, me.role = v.signIn, v.role // a page's script must not choose another of the person's grants
 		me.proof = identity.Proof{Kind: identity.ByBrowser, SignIn: v.signIn.ID}
 		me.key.proof, me.key.who, me.key.role = identity.ByBrowser, v.signIn.ID, me.role
 	}
@@ -298,6 +295,11 @@ func (c *conn) site(w http.ResponseWriter, r *http.Request, s *site) {
 	defer l.leave()
 	if err := within(l.scope, r); err != nil {
 		c.refuse(w, r, s, err)
+		return
+	}
+	if l.crowded() {
+		w.Header().Set("Retry-After", "1")
+		c.refuse(w, r, s, &refusal{status: http.StatusTooManyRequests, say: "too many requests of this session are under way; try again in a moment"})
 		return
 	}
 	c.forward(w, r, l)

@@ -30,8 +30,8 @@
 //  8. The cut: requests under way are aborted, websockets closed with 1008 and our
 //     sentence, gRPC with PERMISSION_DENIED; the next navigation shows why.
 //
-// The role is, in this order: the header Sallyport-Role, the role that the browser came
-// back with, the person's newest running grant, the target's option, its only role,
+// The role is, in this order: the header Sallyport-Role (not with a cookie: a page's
+// script could set it), the role that the browser came back with, the person's newest running grant, the target's option, its only role,
 // the only role that the person could ask for.
 //
 // The path patterns of a scope: * is any run of bytes but a slash, ** at the end is any

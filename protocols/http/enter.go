@@ -184,10 +184,12 @@ func cookie(name, value string, age time.Duration) *http.Cookie {
 
 // local is a path of the same host to go on to, or "/" for everything else.
 func local(to string) string {
-	u, err := url.Parse(to)
-	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || u.Opaque != "" || len(to) > 2048 ||
-		!strings.HasPrefix(to, "/") || strings.HasPrefix(to, "//") || strings.ContainsAny(to, "\\\r\n\t") || strings.HasPrefix(to, "/.sallyport/") {
+	if len(to) > 2048 || !strings.HasPrefix(to, "/") || strings.HasPrefix(to, "//") ||
+		strings.ContainsAny(to, "\\\r\n\t") || strings.HasPrefix(to, "/.sallyport/") {
 		return "/"
 	}
-	return u.RequestURI()
+	if _, err := url.Parse(to); err != nil {
+		return "/"
+	}
+	return to
 }

@@ -18,6 +18,9 @@ import (
 // endKept is how long it is remembered, for the next navigation, why a session ended.
 const endKept = 10 * time.Minute
 
+// maxBusy is how many requests, streams and websockets one session may have under way.
+const maxBusy = 512
+
 // ending is why a session was cut.
 type ending struct {
 	why error
@@ -94,6 +97,13 @@ func (l *live) leave() {
 	}
 	l.mu.Unlock()
 	l.requests.Done()
+}
+
+// crowded reports more requests under way than one session may have.
+func (l *live) crowded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.busy > maxBusy
 }
 
 // ending says once why the last session of the key was cut; told is false for what

@@ -20,6 +20,8 @@ func inForm(r *http.Request, s *site) error {
 		return bad("asterisk-form requests do not pass this gate")
 	case r.URL.Host != "" || r.URL.Scheme != "" || !strings.HasPrefix(r.RequestURI, "/"):
 		return bad("send the path alone in the request line")
+	case len(r.Header.Values("Host")) > 0: // HTTP/2 may have one beside :authority
+		return bad("there are two hosts")
 	case r.URL.RequestURI() != r.RequestURI:
 		return bad("this address is not in its normal form")
 	}

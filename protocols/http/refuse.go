@@ -114,7 +114,7 @@ func (c *conn) refuse(w http.ResponseWriter, r *http.Request, s *site, err error
 	}
 	head := w.Header()
 	for name := range head {
-		if name != "Connection" && name != "Set-Cookie" {
+		if name != "Connection" && name != "Set-Cookie" && name != "Retry-After" {
 			delete(head, name)
 		}
 	}

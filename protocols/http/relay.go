@@ -233,6 +233,14 @@ func (a *answer) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// FlushError sends what is buffered; http.ResponseController looks for it.
+func (a *answer) FlushError() error {
+	_ = a.rc.SetWriteDeadline(time.Now().Add(stallWait))
+	err := a.rc.Flush()
+	_ = a.rc.SetWriteDeadline(time.Time{})
+	return err
+}
+
 // cut ends an answer that has begun, so that its client sees that it is not the
 // whole; one that has not begun is still to say why.
 func (a *answer) cut(kind string) {
