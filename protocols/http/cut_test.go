@@ -210,7 +210,7 @@ func TestCutBeforeTheAnswer(t *testing.T) {
 
 // A gRPC call ends with a status of its own.
 func TestCutCall(t *testing.T) {
-	w := newWorld(t, liveApp(t), options{tls: true})
+	w := newWorld(t, liveApp(t), options{tls: true, extra: "http2 = true"})
 	c := w.client(t, true, w.certificate(t, w.SignIn(t, gatetest.Alice)))
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.app+"/call", http.NoBody)
 	must(t, err)

@@ -116,7 +116,7 @@ func TestForwarding(t *testing.T) {
 		w.WriteHeader(http.StatusTeapot)
 		_, _ = fmt.Fprintf(w, "%s %s %s %s %s %s", r.Method, r.Proto, r.URL.RequestURI(), r.Host, r.Header.Get("Authorization"), body)
 	})
-	w := newWorld(t, app, options{tls: true, roles: `role "user" {
+	w := newWorld(t, app, options{tls: true, extra: "http2 = true", roles: `role "user" {
     account    = "robot"
     credential = "app"
     options { auth = "basic" }

@@ -54,8 +54,9 @@ type targetOptions struct {
 	// Headers are plain headers about the caller beside the JWT: a header's name, and one
 	// of user, email, name, groups, role.
 	Headers map[string]string `hcl:"headers,optional"`
-	// H2C speaks HTTP/2 without TLS to the target, for gRPC on loopback.
-	H2C bool `hcl:"h2c,optional"`
+	// HTTP2 speaks HTTP/2 to the target, which gRPC needs; without TLS by prior knowledge.
+	// HTTP/1.1, the default, is faster for everything else.
+	HTTP2 bool `hcl:"http2,optional"`
 	// Secrets are query parameters whose values are not recorded.
 	Secrets []string `hcl:"secret_parameters,optional"`
 	// MaxBody is the most bytes of a request's body; default: no limit, because it is

@@ -63,14 +63,14 @@ func newUpstream(ctx context.Context, up *session.Upstream, s *site) (*upstream,
 		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return up.Dial(ctx) },
 		TLSClientConfig:    w.tls,
 		DisableCompression: true, // what the target sends is what the client gets
-		ForceAttemptHTTP2:  true, MaxIdleConns: targetConns, MaxIdleConnsPerHost: targetConns, IdleConnTimeout: targetIdle,
+		MaxIdleConns:       targetConns, MaxIdleConnsPerHost: targetConns, IdleConnTimeout: targetIdle,
 		TLSHandshakeTimeout: openWait, ExpectContinueTimeout: time.Second, MaxResponseHeaderBytes: maxAnswerHead,
 		WriteBufferSize: 16 << 10, ReadBufferSize: 16 << 10,
 	}
-	if w.tls == nil && s.H2C {
-		w.transport.Protocols = new(http.Protocols)
-		w.transport.Protocols.SetUnencryptedHTTP2(true)
-	}
+	w.transport.Protocols = new(http.Protocols)
+	w.transport.Protocols.SetHTTP1(!s.HTTP2)
+	w.transport.Protocols.SetHTTP2(s.HTTP2 && w.tls != nil)
+	w.transport.Protocols.SetUnencryptedHTTP2(s.HTTP2 && w.tls == nil)
 	return w, nil
 }
 
