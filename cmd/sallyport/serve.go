@@ -123,8 +123,8 @@ func tellSystemd(state string) {
 	if err != nil {
 		return
 	}
-	defer conn.Close()               // nothing is left to write
-	_, _ = conn.Write([]byte(state)) // a manager that is gone need not be told
+	defer func() { _ = conn.Close() }() // nothing is left to write
+	_, _ = conn.Write([]byte(state))    // a manager that is gone need not be told
 }
 
 // protocolNames are the words that listen blocks may use beside "web".

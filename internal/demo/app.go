@@ -168,7 +168,7 @@ func (a *app) echo(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{ // the client has gone, or has it
+	_ = json.NewEncoder(w).Encode(map[string]any{ //nolint:errchkjson // the client has gone, or has it
 		"method": r.Method, "path": r.URL.RequestURI(), "headers": head, "body": text.String(), "caller": callerOf(r),
 	})
 }

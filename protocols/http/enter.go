@@ -142,7 +142,7 @@ func (c *conn) ours(w http.ResponseWriter, r *http.Request, s *site) {
 
 // begin binds what follows to this browser, and sends it to the gate's own name.
 func (c *conn) begin(w http.ResponseWriter, r *http.Request, s *site, to, role string) {
-	nonce := ""
+	var nonce string
 	if cookies := r.CookiesNamed(nonceCookie); len(cookies) == 1 && len(cookies[0].Value) == 43 {
 		nonce = cookies[0].Value // of another window that signs in now
 	} else {

@@ -141,7 +141,7 @@ func (s *signer) jwks(w http.ResponseWriter, now time.Time) {
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/jwk-set+json")
 	w.Header().Set("Cache-Control", "public, max-age=300")
-	_ = json.NewEncoder(w).Encode(set) // the client has gone, or has it
+	_ = json.NewEncoder(w).Encode(set) //nolint:errchkjson // the client has gone, or has it
 }
 
 // say is one fact of a user for a plain header.

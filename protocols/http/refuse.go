@@ -141,7 +141,7 @@ func (c *conn) refuse(w http.ResponseWriter, r *http.Request, s *site, err error
 	}
 	head.Set("Content-Type", "application/problem+json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(problem{ // the client has gone, or has it
+	_ = json.NewEncoder(w).Encode(problem{ //nolint:errchkjson // the client has gone, or has it
 		Type: "about:blank", Title: http.StatusText(code), Status: code, Detail: sentence(say), Request: request, Open: open,
 	})
 }

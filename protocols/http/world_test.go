@@ -102,7 +102,8 @@ func newWorld(t testing.TB, app http.Handler, o options) *world {
 	w := &world{server: &proxy.Server{}}
 	ca := w.certificates(t)
 	w.target = httptest.NewUnstartedServer(app)
-	address, how := "", `tls { mode = "off" }`
+	var address string
+	how := `tls { mode = "off" }`
 	if o.tls {
 		w.target.EnableHTTP2 = true
 		w.target.TLS = &tls.Config{Certificates: []tls.Certificate{w.cert}}
