@@ -62,7 +62,8 @@ func TestConfigsThatAreRefused(t *testing.T) {
 		t.Errorf("two of one name: %+v", got)
 	}
 	for _, fine := range []Config{
-		{}, hook(func(*WebhookConfig) {}), post(func(*MailConfig) {}),
+		{},
+		hook(func(*WebhookConfig) {}), post(func(*MailConfig) {}),
 		hook(func(w *WebhookConfig) { w.URL = "http://127.0.0.1:8080/gate" }), hook(func(w *WebhookConfig) { w.URL = "http://[::1]/gate" }),
 		post(func(m *MailConfig) { m.User, m.Password = "", "" }), post(func(m *MailConfig) { m.Host = "2001:db8::1" }),
 		post(func(m *MailConfig) { m.From = "Gate <gate@example.com>" }),

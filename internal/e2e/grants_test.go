@@ -79,8 +79,11 @@ func TestGrantTokensCannotApproveAndAPITokensCannotConnect(t *testing.T) {
 	d.opened(t, "5m")
 	token := d.token(t)
 	for _, call := range []struct{ method, path string }{
-		{http.MethodGet, "/api/v1/whoami"}, {http.MethodGet, "/api/v1/requests"}, {http.MethodGet, "/api/v1/inbox"},
-		{http.MethodPost, "/api/v1/requests/" + d.activeGrant(t).Request + "/approve"}, {http.MethodPost, "/api/v1/requests"},
+		{http.MethodGet, "/api/v1/whoami"},
+		{http.MethodGet, "/api/v1/requests"},
+		{http.MethodGet, "/api/v1/inbox"},
+		{http.MethodPost, "/api/v1/requests/" + d.activeGrant(t).Request + "/approve"},
+		{http.MethodPost, "/api/v1/requests"},
 	} {
 		request, err := http.NewRequestWithContext(t.Context(), call.method, d.Web+call.path, nil)
 		if err != nil {

@@ -134,8 +134,11 @@ func extensions(scope policy.Scope) map[string]string {
 	r := rules{scope}
 	e := map[string]string{"permit-user-rc": ""}
 	for _, one := range []struct{ channel, extension string }{
-		{channelShell, "permit-pty"}, {channelExec, "permit-pty"}, {channelForward, "permit-port-forwarding"},
-		{channelAgent, "permit-agent-forwarding"}, {channelX11, "permit-X11-forwarding"},
+		{channelShell, "permit-pty"},
+		{channelExec, "permit-pty"},
+		{channelForward, "permit-port-forwarding"},
+		{channelAgent, "permit-agent-forwarding"},
+		{channelX11, "permit-X11-forwarding"},
 	} {
 		if r.allows(one.channel) {
 			e[one.extension] = ""

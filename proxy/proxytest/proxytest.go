@@ -104,11 +104,11 @@ var loopback = netip.MustParseAddr("127.0.0.1")
 // bench is one gate with a listener, in front of a tap on the target.
 type bench struct {
 	*gatetest.Fixture
-	h       Harness
-	server  *proxy.Server
-	roots   *x509.CertPool
-	tap     *tap
-	broken  atomic.Bool // recordings cannot be written
+	h      Harness
+	server *proxy.Server
+	roots  *x509.CertPool
+	tap    *tap
+	broken atomic.Bool // recordings cannot be written
 }
 
 // options of a bench.
