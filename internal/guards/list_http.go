@@ -332,6 +332,24 @@ var http = []Guard{
 		"./protocols/http", "TestHosts", "own cookie: the gate's name is a target's parent",
 	},
 	{
+		"session.no-request", "session/open.go",
+		"if ask.NoRequest && (d.Effect",
+		"if false && (d.Effect",
+		"./protocols/http", "TestPrefetchDecidesNothing", "a GET decides",
+	},
+	{
+		"session.signed-out-browser", "session/people.go",
+		"if s.who.proof == identity.ByBrowser && slices",
+		"if false && slices",
+		"./protocols/http", "TestCutBySigningOut", "live connections outlive the grant: signed out",
+	},
+	{
+		"session.wait-over", "session/wait.go",
+		"case errors.Is(context.Cause(ctx), ErrWaitOver):",
+		"case false:",
+		"./protocols/http", "TestPreferWait", "a hang-up that takes what should stay",
+	},
+	{
 		"protocols/http.own-names", "protocols/http/protocol.go",
 		"\t\tif reserved(header) || strings.EqualFold(header, identityHeader) {",
 		"\t\tif false {",
