@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing and says so; does nothing, in a moment, where all is there.
-#   setup.sh server          a PostgreSQL server and psql, for the demo
-#   setup.sh server tests    and what the tests drive: Chromium, Python's libpq, OpenSSH
+#   setup.sh server          a PostgreSQL server, psql, sshd and ssh, for the demo
+#   setup.sh server tests    and what the tests drive: Chromium, Python's libpq, clients of SSH
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,6 +18,8 @@ for part in "$@"; do
 	server)
 		has "$postgres" postgresql
 		has 'command -v psql' postgresql-client
+		has 'test -x /usr/sbin/sshd' openssh-server
+		has 'command -v ssh' openssh-client
 		has 'command -v cc' gcc
 		has 'compgen -G "/usr/include/*/sys/types.h" || test -e /usr/include/sys/types.h' libc6-dev
 		;;
@@ -25,8 +27,10 @@ for part in "$@"; do
 		has 'command -v pgbench || compgen -G "/usr/lib/postgresql/*/bin/pgbench"' postgresql-contrib
 		has 'command -v chromium || command -v chromium-browser || command -v google-chrome' chromium
 		has 'test -x /usr/bin/python3 && /usr/bin/python3 -c "import psycopg2"' python3-psycopg2
-		has 'test -x /usr/sbin/sshd' openssh-server
-		has 'command -v ssh' openssh-client
+		has 'command -v dbclient' dropbear-bin
+		has 'command -v plink' putty-tools
+		has 'test -x /usr/bin/python3 && /usr/bin/python3 -c "import paramiko"' python3-paramiko
+		has 'command -v ansible' ansible-core
 		has 'command -v rsync' rsync
 		has 'command -v git' git
 		has 'command -v openssl' openssl
@@ -66,6 +70,10 @@ if ((${#missing[@]})); then
 		echo 'create_main_cluster = false' | "${as_root[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
 	fi
 	quiet apt-get install -qy --no-install-recommends -o Dpkg::Options::=--force-confold "${missing[@]}"
+	# Debian would also open this machine to SSH; a demo and tests start an sshd of their own.
+	if [[ " ${missing[*]} " == *" openssh-server "* ]] && command -v systemctl >/dev/null; then
+		"${as_root[@]}" systemctl disable --now ssh.service ssh.socket >>"$log" 2>&1 || true # without systemd running nothing was started
+	fi
 	rm -f "$log"
 fi
 

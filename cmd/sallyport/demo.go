@@ -112,6 +112,7 @@ func announce(w io.Writer, d *demo.Demo, asJSON bool) error {
 		Web      string       `json:"web"`
 		Postgres string       `json:"postgres"`
 		App      string       `json:"app"`
+		SSH      string       `json:"ssh,omitempty"`
 		Issuer   string       `json:"issuer"`
 		CA       string       `json:"ca"`
 		Dir      string       `json:"dir"`
@@ -120,6 +121,10 @@ func announce(w io.Writer, d *demo.Demo, asJSON bool) error {
 	}{
 		Ready: true, Web: d.Web, Postgres: d.Postgres, App: d.App, Issuer: d.Issuer, CA: d.CA, Dir: d.Dir,
 		Targets: []demoTarget{{Name: "orders", Protocol: "postgres", Roles: []string{"reader", "writer"}}, {Name: "app", Protocol: "http", Roles: []string{"user"}}},
+	}
+	if d.SSH != "" {
+		ready.SSH = d.SSH
+		ready.Targets = append(ready.Targets, demoTarget{Name: "web-1", Protocol: "ssh", Roles: []string{"deploy"}})
 	}
 	for _, u := range d.Users {
 		ready.Users = append(ready.Users, demoUser{Email: u.Email, Password: u.Password, Groups: slices.Clone(u.Groups)})
@@ -163,7 +168,9 @@ orders, a small web application, and an OIDC provider with these people (all mad
 
      %s
 
-5  Prove that the record is untouched, now or after Ctrl-C:
+5  %s
+
+6  Prove that the record is untouched, now or after Ctrl-C:
 
      %s audit verify --config %s
 
@@ -174,9 +181,18 @@ On the command line, Bob does the same by
 
 Browsers ask about the demo's CA; to trust it, import %s.
 Everything is in %s. Ctrl-C stops all of it.
-`, host, port, d.CA, d.Web, d.App, self(), d.Config, self(), d.Web, d.CA, self(), d.CA, d.Dir)
+`, host, port, d.CA, d.Web, d.App, sshText(d), self(), d.Config, self(), d.Web, d.CA, self(), d.CA, d.Dir)
 	_, err = io.WriteString(w, text)
 	return err
+}
+
+// sshText says how Alice enters web-1, or why there is none.
+func sshText(d *demo.Demo) string {
+	host, port, err := net.SplitHostPort(d.SSH)
+	if err != nil {
+		return "There is no web-1 to enter by ssh: no sshd was found (Debian: sudo apt-get install openssh-server)."
+	}
+	return fmt.Sprintf("So does a machine. Alice enters web-1 by ssh, and Bob approves:\n\n     ssh -p %s -o UserKnownHostsFile=%s deploy@web-1@%s", port, shellQuote(d.KnownHosts), host)
 }
 
 func afterDemo(w io.Writer, d *demo.Demo) {

@@ -43,17 +43,21 @@ type Demo struct {
 	Web      string // https://sallyport.localhost:8443
 	Postgres string // where clients connect: localhost:6432
 	App      string // https://app.localhost:8443
+	SSH      string // where clients connect: localhost:6422; "": there is no sshd for web-1
 	Issuer   string
 	CA       string // PEM file
 	Users    []devidp.User
 
+	KnownHosts string // file by which ssh knows the gate
+
 	server   *postgres
 	app      *app
+	sshd     *sshd
 	provider *devidp.Provider
 }
 
-// Start sets up what is missing in the folder, and starts PostgreSQL and the OIDC
-// provider. Close ends them.
+// Start sets up what is missing in the folder, and starts PostgreSQL, sshd and the
+// OIDC provider. Close ends them.
 func Start(ctx context.Context, o Options) (_ *Demo, err error) {
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
@@ -95,6 +99,12 @@ func Start(ctx context.Context, o Options) (_ *Demo, err error) {
 	}
 	if d.app, err = startApp(ctx, local(s.Ports.App)); err != nil {
 		return nil, err
+	}
+	if path := findSSHD(owner); path != "" {
+		d.SSH = net.JoinHostPort("localhost", strconv.Itoa(s.Ports.SSH))
+		if err := d.startSSHD(ctx, path, owner, s.Ports.SSHD); err != nil {
+			return nil, err
+		}
 	}
 	secret, err := d.secret("oidc-client")
 	if err != nil {
@@ -200,6 +210,12 @@ func (d *Demo) writeConfig(s *state, root string, version int) error {
 		Policy: "policy", Root: root, MinVersion: version,
 		LoginCertificate: "login-ca.crt", LoginKey: "login-ca.key", SealKey: "seal.key",
 	}
+	if d.sshd != nil {
+		draft.SSH = &config.DraftSSH{
+			Address: local(s.Ports.SSH), Advertise: d.SSH, Names: []string{"localhost", Host},
+			HostKey: "ssh-host.key", HostCA: "ssh-host-ca.key", SessionCA: "ssh-session-ca.key",
+		}
+	}
 	for _, name := range []string{"oidc-client", "orders-reader", "orders-writer"} {
 		draft.Credentials = append(draft.Credentials, config.Credential{Name: name, From: "file:credentials/" + name})
 	}
@@ -223,6 +239,9 @@ func (d *Demo) Close() error {
 	}
 	if d.app != nil {
 		errs = append(errs, d.app.close())
+	}
+	if d.sshd != nil {
+		errs = append(errs, d.sshd.stop())
 	}
 	return errors.Join(append(errs, d.server.stop())...)
 }

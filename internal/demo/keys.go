@@ -58,7 +58,7 @@ func makeKeys(dir string) (*keys, error) {
 	if err := sealKey(filepath.Join(dir, "seal.key")); err != nil {
 		return nil, err
 	}
-	k.signer, err = policySigner(filepath.Join(dir, "signer.key"))
+	k.signer, err = sshKey(filepath.Join(dir, "signer.key")) // one person's key, of which one is enough
 	return k, err
 }
 
@@ -95,14 +95,14 @@ func sealKey(path string) error {
 	return os.WriteFile(path, raw, 0o600)
 }
 
-// policySigner is the demo's own signer: one person's key, of which one is enough.
-func policySigner(path string) (ssh.Signer, error) {
+// sshKey reads an Ed25519 key as OpenSSH writes it, or makes it with mode 0600.
+func sshKey(path string) (ssh.Signer, error) {
 	text, err := os.ReadFile(path)
 	if err == nil {
 		return ssh.ParsePrivateKey(text)
 	}
 	if !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("read the policy signer's key: %w", err)
+		return nil, fmt.Errorf("read key: %w", err)
 	}
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -113,7 +113,7 @@ func policySigner(path string) (ssh.Signer, error) {
 		return nil, err
 	}
 	if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-		return nil, fmt.Errorf("write the policy signer's key: %w", err)
+		return nil, fmt.Errorf("write key: %w", err)
 	}
 	return ssh.NewSignerFromKey(key)
 }

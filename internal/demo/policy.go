@@ -35,12 +35,17 @@ func (d *Demo) policyFiles(keys *keys, timeout time.Duration, at ports) (map[str
 		return nil, err
 	}
 	files := map[string][]byte{"policy/demo-ca.crt": keys.caPEM}
-	for _, name := range []string{"targets.hcl", "identity.hcl", "orders.hcl", "app.hcl", "tests/app.test.hcl", "tests/orders.test.hcl"} {
+	names := []string{"targets.hcl", "identity.hcl", "orders.hcl", "app.hcl", "tests/app.test.hcl", "tests/orders.test.hcl"}
+	values := map[string]string{
+		"Target": local(at.Target), "App": local(at.App), "AppHost": AppHost, "Issuer": d.Issuer, "Client": clientID, "Timeout": policy.FormatSpan(timeout),
+	}
+	if d.sshd != nil {
+		names = append(names, "web-1.hcl", "tests/web-1.test.hcl")
+		values["SSHD"], values["HostKey"], values["Account"] = local(at.SSHD), d.sshd.hostKey, d.sshd.account
+	}
+	for _, name := range names {
 		var text bytes.Buffer
-		err := t.ExecuteTemplate(&text, name, map[string]string{
-			"Target": local(at.Target), "App": local(at.App), "AppHost": AppHost, "Issuer": d.Issuer, "Client": clientID, "Timeout": policy.FormatSpan(timeout),
-		})
-		if err != nil {
+		if err := t.ExecuteTemplate(&text, name, values); err != nil {
 			return nil, err
 		}
 		files["policy/"+name] = append(bytes.TrimSpace(text.Bytes()), '\n')

@@ -212,7 +212,8 @@ func (p *postgres) single(ctx context.Context, database, sql string) error {
 
 // start starts the server and returns once it answers reader.
 func (p *postgres) start(ctx context.Context, caFile, password string) error {
-	log, err := os.OpenFile(filepath.Join(p.dir, "log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	// The folder is the owner's, who may have made a link of it.
+	log, err := os.OpenFile(filepath.Join(p.dir, "log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}

@@ -23,10 +23,12 @@ type ports struct {
 	Issuer   int `json:"issuer"`
 	Target   int `json:"target"`
 	App      int `json:"app"`
+	SSH      int `json:"ssh"`
+	SSHD     int `json:"sshd"`
 }
 
 // usual are the ports of a first run.
-var usual = ports{Web: 8443, Postgres: 6432, Issuer: 8444, Target: 6433, App: 8445}
+var usual = ports{Web: 8443, Postgres: 6432, Issuer: 8444, Target: 6433, App: 8445, SSH: 6422, SSHD: 6434}
 
 // openState reads demo.json or makes it, with ports that are free now.
 func openState(dir string, random bool) (*state, error) {
@@ -46,13 +48,22 @@ func openState(dir string, random bool) (*state, error) {
 	default:
 		return nil, fmt.Errorf("read the demo's state: %w", err)
 	}
-	if s.Ports.App == 0 && !random {
-		s.Ports.App = usual.App // of a folder from before there was one
-	}
 	for _, p := range []struct {
-		name string
-		port *int
-	}{{"the pages", &s.Ports.Web}, {"PostgreSQL clients", &s.Ports.Postgres}, {"the OIDC provider", &s.Ports.Issuer}, {"the demo's database", &s.Ports.Target}, {"the demo's application", &s.Ports.App}} {
+		name  string
+		port  *int
+		usual int
+	}{
+		{"the pages", &s.Ports.Web, usual.Web},
+		{"PostgreSQL clients", &s.Ports.Postgres, usual.Postgres},
+		{"the OIDC provider", &s.Ports.Issuer, usual.Issuer},
+		{"the demo's database", &s.Ports.Target, usual.Target},
+		{"the demo's application", &s.Ports.App, usual.App},
+		{"SSH clients", &s.Ports.SSH, usual.SSH},
+		{"the demo's sshd", &s.Ports.SSHD, usual.SSHD},
+	} {
+		if *p.port == 0 && !random {
+			*p.port = p.usual // of a folder from before there was one
+		}
 		if *p.port != 0 && free(*p.port) {
 			continue
 		}

@@ -50,6 +50,7 @@ type ready struct {
 	Web      string `json:"web"`
 	Postgres string `json:"postgres"`
 	App      string `json:"app"`
+	SSH      string `json:"ssh"`
 	Issuer   string `json:"issuer"`
 	CA       string `json:"ca"`
 	Dir      string `json:"dir"`

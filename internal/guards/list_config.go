@@ -14,6 +14,18 @@ var config = []Guard{
 		"./config", "TestPlaintextWebOnlyOnLoopback", "a silent default",
 	},
 	{
+		"config.encrypted", "config/check.go",
+		`if l.TLS != nil || written(l.Body, "plaintext") {`,
+		`if l.TLS != nil && l.Plaintext {`,
+		"./config", "TestEncryptedProtocolNeedsNoTLS", "a silent default",
+	},
+	{
+		"config.login-ca-ssh", "config/check.go",
+		`v.secret(&ca.SSHKey, ca.Body, "ssh_key")`,
+		`v.path(&ca.SSHKey)`,
+		"./config", "TestLoginCAForSSH", "secrets others can read",
+	},
+	{
 		"config.plaintext-web", "config/check.go",
 		`case l.Protocol == "web" && l.Plaintext && !loopback(host):`,
 		`case l.Protocol == "web" && l.Plaintext && host == "nowhere":`,
