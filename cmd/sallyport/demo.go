@@ -29,7 +29,8 @@ data, an OIDC provider with four people, and a policy signed by a signer of its 
 It says what to type next. Ctrl-C ends everything that it started; the folder stays,
 and the next start goes on with it.
 
-It needs a PostgreSQL server's programs (initdb, postgres) on this machine.`,
+It needs a PostgreSQL server's programs (initdb, postgres) on this machine.
+With an sshd it also has a machine to enter by ssh.`,
 		Example: "  sallyport demo\n  sallyport demo --dir /tmp/try --ports random --json",
 		Args:    cobra.NoArgs,
 	}
