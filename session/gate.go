@@ -206,6 +206,10 @@ func (g *Gate) Stop(ctx context.Context, grace time.Duration) error {
 		g.seq.notify()
 		err = g.seq.wait(ctx, counter)
 	}
+	for errors.Is(err, audit.ErrFull) && ctx.Err() == nil { // what is in the outbox goes out once there is space
+		time.Sleep(100 * time.Millisecond)
+		err = g.seq.wait(ctx, counter)
+	}
 	g.seq.close()
 	g.hub.close()
 	g.shut()

@@ -296,12 +296,6 @@ var http = []Guard{
 		"./protocols/http", "TestCutBeforeTheAnswer", "live connections outlive the grant",
 	},
 	{
-		"protocols/http.cut-answer", "protocols/http/relay.go",
-		"\t_ = proxy.Reset(a.conn.base)\n",
-		"\t_ = proxy.Reset\n",
-		"./protocols/http", "TestCutSlowReader", "live connections outlive the grant",
-	},
-	{
 		"protocols/http.cut-words", "protocols/http/websocket.go",
 		"\t\tfarewell(client, ended.Say)\n",
 		"\t\t_ = farewell\n",
