@@ -127,10 +127,4 @@ var notify = []Guard{
 		"_ = block.Body",
 		"./config", "TestNotifyIsCheckedInPlace", "secrets in error texts",
 	},
-	{
-		"notify.silent-server", "notify/mail.go",
-		"stop = context.AfterFunc(ctx, func() { _ = conn.Close() })",
-		"stop = context.AfterFunc(ctx, func() { _ = ctx.Err() })",
-		"./notify", "TestSilentMailServerIsLeftWhenTheGateStops", "handshake stall: one silent TCP connection",
-	},
 }
