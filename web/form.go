@@ -143,5 +143,9 @@ func local(to string) string {
 		!strings.HasPrefix(to, "/") || strings.HasPrefix(to, "//") || strings.ContainsAny(to, "\\\r\n\t") || len(to) > 2048 {
 		return "/"
 	}
-	return u.RequestURI()
+	// RequestURI may write an escaped path anew, as another host's: /%2f" as //%22.
+	if out := u.RequestURI(); !strings.HasPrefix(out, "//") {
+		return out
+	}
+	return "/"
 }
