@@ -138,7 +138,8 @@ func TestCtrlCCancelsTheQueryAndNotTheSession(t *testing.T) {
 	d := sharedDemo(t)
 	bob := d.signedIn(t, "bob@example.com")
 	// A terminal of its own (script makes one), because psql behaves otherwise without.
-	term := start(t, []string{"PSQL_PAGER=", "TERM=dumb"}, "script", "-qefc", "psql -X -A -t '"+d.conninfo(t, "reader")+"'", "/dev/null")
+	// exec, for a shell that waited for psql would die of the same Ctrl-C.
+	term := start(t, []string{"PSQL_PAGER=", "TERM=dumb"}, "script", "-qefc", "exec psql -X -A -t '"+d.conninfo(t, "reader")+"'", "/dev/null")
 	link, phrase := term.link(t)
 	d.browser(t, "alice@example.com").confirm(t, link, phrase, nil)
 	bob.decide(t, bob.pending(t, "alice@example.com").ID, "yes", nil)
