@@ -1,6 +1,6 @@
 // Command run turns the guards off one by one and demands that their tests notice.
 //
-//	go run ./internal/guards/run [--all | --changed BASE | --tenth N | NAME ...]
+//	go run ./internal/guards/run [--all | --changed BASE --tenth N | NAME ...]
 package main
 
 import (
@@ -43,7 +43,7 @@ func parse(args []string) (options, error) {
 	f := flag.NewFlagSet("guards", flag.ContinueOnError)
 	f.BoolVar(&o.all, "all", false, "try every guard")
 	f.StringVar(&o.changed, "changed", "", "try the guards that changed since this commit")
-	f.IntVar(&o.tenth, "tenth", -1, "try every tenth guard, beginning with this one")
+	f.IntVar(&o.tenth, "tenth", -1, "try every tenth guard, beginning with this one (of ten); with --changed, these too")
 	f.DurationVar(&o.within, "within", 0, "begin no trial after this time; which ones are reached differs from day to day")
 	f.IntVar(&o.jobs, "jobs", runtime.NumCPU(), "trials at once")
 	f.StringVar(&o.write, "write", "", "write the outcome of --all to this file")
@@ -63,12 +63,10 @@ func parse(args []string) (options, error) {
 func choose(o options) ([]guards.Guard, error) {
 	all := guards.All()
 	switch {
-	case o.changed != "":
-		return guards.Changed(all, ".", o.changed)
-	case o.tenth >= 0:
-		return guards.Tenth(all, o.tenth), nil
 	case o.all:
 		return all, nil
+	case o.changed != "" || o.tenth >= 0:
+		return changedAndTenth(all, o)
 	}
 	var some []guards.Guard
 	for _, name := range o.names {
@@ -79,6 +77,36 @@ func choose(o options) ([]guards.Guard, error) {
 		some = append(some, found...)
 	}
 	return some, nil
+}
+
+// changedAndTenth is what a check tries: what was touched, then some of the rest.
+func changedAndTenth(all []guards.Guard, o options) ([]guards.Guard, error) {
+	var some []guards.Guard
+	if o.changed != "" {
+		changed, err := guards.Changed(all, ".", o.changed)
+		if err != nil {
+			return nil, err
+		}
+		some = inADaysOrder(changed, o)
+	}
+	if o.tenth >= 0 {
+		var rest []guards.Guard
+		for _, g := range guards.Tenth(all, o.tenth) {
+			if !slices.ContainsFunc(some, func(other guards.Guard) bool { return other.Name == g.Name }) {
+				rest = append(rest, g)
+			}
+		}
+		some = append(some, inADaysOrder(rest, o)...)
+	}
+	return some, nil
+}
+
+// inADaysOrder puts them in another order each day, where there may be no time for all.
+func inADaysOrder(some []guards.Guard, o options) []guards.Guard {
+	if o.within > 0 {
+		guards.Shuffle(some, uint64(time.Now().Unix()/86400))
+	}
+	return some
 }
 
 func run(ctx context.Context, args []string) error {
@@ -122,10 +150,6 @@ func run(ctx context.Context, args []string) error {
 // try runs the trials, some at once, and prints each as it ends. The outcomes are in the
 // guards' own order.
 func try(ctx context.Context, trial *guards.Trial, some []guards.Guard, o options) []guards.Outcome {
-	order := slices.Clone(some)
-	if o.within > 0 {
-		guards.Shuffle(order, uint64(time.Now().Unix()/86400))
-	}
 	began := time.Now()
 	next := make(chan guards.Guard)
 	var mu sync.Mutex
@@ -142,7 +166,7 @@ func try(ctx context.Context, trial *guards.Trial, some []guards.Guard, o option
 			}
 		})
 	}
-	for _, g := range order {
+	for _, g := range some {
 		if ctx.Err() != nil || o.within > 0 && time.Since(began) > o.within {
 			break
 		}
