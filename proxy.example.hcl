@@ -89,8 +89,9 @@ login_ca {
   certificate = "/etc/sallyport/login-ca.crt"
   key         = "/etc/sallyport/login-ca.key" # mode 0600
 
-  # The key that signs the same for SSH. Default: none; people prove themselves by the browser.
-  # ssh_key = "/etc/sallyport/login-ca-ssh"
+  # The key that signs the same for SSH, mode 0600; it is none of the listener's. Default:
+  # none, and people prove themselves by the browser.
+  ssh_key = "/etc/sallyport/login-ca-ssh.key"
 }
 
 # 32 random bytes that seal refresh tokens in the store. Mode 0600.

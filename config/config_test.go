@@ -19,7 +19,7 @@ func machine(t testing.TB) (dir string, text string) {
 	t.Helper()
 	dir = t.TempDir()
 	for _, name := range []string{
-		"etc/tls/gate.crt", "etc/tls/gate.key", "etc/login-ca.crt", "etc/login-ca.key", "etc/seal.key",
+		"etc/tls/gate.crt", "etc/tls/gate.key", "etc/login-ca.crt", "etc/login-ca.key", "etc/login-ca-ssh.key", "etc/seal.key",
 		"etc/credentials/oidc-client", "etc/credentials/orders-reader", "etc/policy/trust/root.1", "var/.keep",
 	} {
 		path := filepath.Join(dir, name)
@@ -198,7 +198,7 @@ func TestProxyFileCannotRepointATarget(t *testing.T) {
 }
 
 func TestSecretFilesOthersCanRead(t *testing.T) {
-	for _, name := range []string{"tls/gate.key", "login-ca.key", "seal.key", "credentials/orders-reader"} {
+	for _, name := range []string{"tls/gate.key", "login-ca.key", "login-ca-ssh.key", "seal.key", "credentials/orders-reader"} {
 		dir, text := machine(t)
 		path := filepath.Join(dir, "etc", name)
 		if err := os.Chmod(path, 0o644); err != nil {
@@ -329,8 +329,8 @@ func TestEncryptedProtocolNeedsNoTLS(t *testing.T) {
 
 func TestLoginCAForSSH(t *testing.T) {
 	dir, text := machine(t)
-	text = strings.Replace(text, `# ssh_key = "`+dir+`/etc/login-ca-ssh"`, `ssh_key = "etc/login-ca-ssh"`, 1)
-	path := filepath.Join(dir, "etc/login-ca-ssh")
+	text = strings.Replace(text, `ssh_key = "`+dir+`/etc/login-ca-ssh.key"`, `ssh_key = "etc/another"`, 1)
+	path := filepath.Join(dir, "etc/another")
 	if _, report := load(t, dir, text); !strings.Contains(report, path) {
 		t.Errorf("a key that is not there: %s", report)
 	}

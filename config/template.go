@@ -25,6 +25,7 @@ type Draft struct {
 	Policy, Root               string
 	MinVersion                 int
 	LoginCertificate, LoginKey string
+	LoginSSHKey                string // may be empty
 	SealKey                    string
 	Credentials                []Credential // Name and From
 }
@@ -45,7 +46,7 @@ func Example() Draft {
 		Store: "/var/lib/sallyport/gate.db", Audit: "/var/lib/sallyport/audit", Recordings: "/var/lib/sallyport/recordings",
 		Origin: "gate.example.com",
 		Policy: "/etc/sallyport/policy", Root: "sha256:" + strings.Repeat("0", 64), MinVersion: 1,
-		LoginCertificate: "/etc/sallyport/login-ca.crt", LoginKey: "/etc/sallyport/login-ca.key",
+		LoginCertificate: "/etc/sallyport/login-ca.crt", LoginKey: "/etc/sallyport/login-ca.key", LoginSSHKey: "/etc/sallyport/login-ca-ssh.key",
 		SealKey: "/etc/sallyport/seal.key",
 		Credentials: []Credential{
 			{Name: "oidc-client", From: "file:/etc/sallyport/credentials/oidc-client"},

@@ -44,7 +44,7 @@ func LoadSSHCA(keyPEM []byte) (*SSHCA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("SSH login CA: %w", err)
 	}
-	if !sshKeyType(signer.PublicKey()) {
+	if !SSHKeyType(signer.PublicKey()) {
 		return nil, fmt.Errorf("SSH login CA: a key of type %s does not sign here; use ed25519", signer.PublicKey().Type())
 	}
 	return &SSHCA{signer}, nil
@@ -57,7 +57,7 @@ func (c *SSHCA) PublicKey() ssh.PublicKey { return c.signer.PublicKey() }
 // stands for, until ends, at most MaxCertificate from now. It carries no extension:
 // what a session may do is the grant's word.
 func (c *SSHCA) Issue(pub ssh.PublicKey, signIn string, ends time.Time) (*ssh.Certificate, error) {
-	if !sshKeyType(pub) {
+	if !SSHKeyType(pub) {
 		return nil, errors.New("issue SSH certificate: the key must be Ed25519 or ECDSA, in hardware or not")
 	}
 	if !ValidID(signIn) {
@@ -102,8 +102,9 @@ func (c *SSHCA) Verify(cert *ssh.Certificate, now time.Time) (signIn string, err
 	return id, nil
 }
 
-// sshKeyType leaves RSA out, so that no signature with SHA-1 can come up.
-func sshKeyType(pub ssh.PublicKey) bool {
+// SSHKeyType reports keys that a login certificate can be for. RSA is left out, so that
+// no signature with SHA-1 can come up.
+func SSHKeyType(pub ssh.PublicKey) bool {
 	return slices.Contains([]string{
 		ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521, ssh.KeyAlgoSKED25519, ssh.KeyAlgoSKECDSA256,
 	}, pub.Type())

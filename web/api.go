@@ -3,7 +3,10 @@ package web
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy"
@@ -61,6 +64,16 @@ func (s *Web) apiSignOut(v *visit) error {
 
 func (s *Web) apiTargets(v *visit) error {
 	return reply(v, http.StatusOK, map[string]any{"targets": list(s.gate.Targets(v.by))})
+}
+
+// apiSSH says how ssh reaches and knows this gate.
+func (s *Web) apiSSH(v *visit) error {
+	if s.config.HostCA == nil || s.config.Addresses["ssh"] == "" {
+		return &refusal{status: http.StatusNotFound, say: "this gate takes no SSH connections"}
+	}
+	return reply(v, http.StatusOK, map[string]string{
+		"address": s.config.Addresses["ssh"], "host_ca": strings.TrimSpace(string(ssh.MarshalAuthorizedKey(s.config.HostCA))),
+	})
 }
 
 // apiHeld is a held connection in the API's names.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -8,6 +9,7 @@ import (
 	"encoding/base32"
 	"encoding/base64"
 	"encoding/pem"
+	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -15,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport/sallyport/identity"
 )
@@ -27,8 +31,9 @@ import (
 //     command line's standing does not hang on the browser's.
 //  3. After it the browser is sent to http://127.0.0.1:P/callback?code=K&state=S, or
 //     shows K to be typed.
-//  4. The CLI sends K, the verifier and a certificate request to /api/v1/cli/token.
-//     Only then is there a sign-in, a token and a certificate.
+//  4. The CLI sends K, the verifier, a certificate request and a public key for SSH to
+//     /api/v1/cli/token. Only then is there a sign-in, a token and a certificate of each
+//     kind.
 const (
 	codeLife   = 5 * time.Minute
 	maxCodes   = 1000 // waiting at once; the oldest gives way
@@ -118,6 +123,9 @@ type cliExchange struct {
 	// Request is a PEM certificate request (PKCS #10), ECDSA on P-256, that proves
 	// possession of the key; its names are not looked at. Empty: no certificate.
 	Request string `json:"certificate_request,omitempty"`
+	// SSHKey is a public key as a line of OpenSSH: "ssh-ed25519 AAAA...". Empty: no
+	// certificate for SSH.
+	SSHKey string `json:"ssh_key,omitempty"`
 }
 
 type cliCredentials struct {
@@ -127,6 +135,8 @@ type cliCredentials struct {
 	TokenExpires       time.Time     `json:"token_expires"`
 	Certificate        string        `json:"certificate,omitempty"`
 	CertificateExpires time.Time     `json:"certificate_expires,omitzero"`
+	SSHCertificate     string        `json:"ssh_certificate,omitempty"`
+	SSHExpires         time.Time     `json:"ssh_certificate_expires,omitzero"`
 }
 
 func (s *Web) apiCLIToken(v *visit) error {
@@ -144,6 +154,10 @@ func (s *Web) apiCLIToken(v *visit) error {
 			return err
 		}
 	}
+	sshKey, err := readSSHKey(in.SSHKey)
+	if err != nil {
+		return err
+	}
 	ctx := v.r.Context()
 	if err := s.gate.SignIn(ctx, by); err != nil {
 		return err
@@ -154,23 +168,73 @@ func (s *Web) apiCLIToken(v *visit) error {
 	}
 	out := cliCredentials{User: by.User, SignIn: by.ID, Token: token.Reveal(), TokenExpires: record.Expires}
 	if request != nil {
-		ends := s.now().Add(certLength)
-		for _, limit := range []time.Time{by.Expires, s.config.CA.Ends()} {
-			if limit.Before(ends) {
-				ends = limit
-			}
-		}
-		der, serial, err := s.config.CA.Issue(request.PublicKey, by.User, by.ID, ends)
-		if err != nil {
+		if err := s.certify(ctx, by, request, &out); err != nil {
 			return err
 		}
-		if err := s.gate.CertificateIssued(ctx, by, serial, ends); err != nil {
+	}
+	if sshKey != nil && s.config.SSHCA != nil {
+		if err := s.certifySSH(ctx, by, sshKey, &out); err != nil {
 			return err
 		}
-		out.Certificate = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-		out.CertificateExpires = ends
 	}
 	return reply(v, http.StatusOK, out)
+}
+
+// certify makes the client certificate. It is in the log before it is handed out.
+func (s *Web) certify(ctx context.Context, by identity.SignIn, request *x509.CertificateRequest, out *cliCredentials) error {
+	ends := s.certificateEnds(by)
+	if limit := s.config.CA.Ends(); limit.Before(ends) {
+		ends = limit
+	}
+	der, serial, err := s.config.CA.Issue(request.PublicKey, by.User, by.ID, ends)
+	if err != nil {
+		return err
+	}
+	if err := s.gate.CertificateIssued(ctx, by, serial, ends); err != nil {
+		return err
+	}
+	out.Certificate = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	out.CertificateExpires = ends
+	return nil
+}
+
+// certifySSH makes the same for SSH. Possession of the key is not asked for: whoever has
+// another's key certified has only given their own sign-in away.
+func (s *Web) certifySSH(ctx context.Context, by identity.SignIn, key ssh.PublicKey, out *cliCredentials) error {
+	ends := s.certificateEnds(by)
+	cert, err := s.config.SSHCA.Issue(key, by.ID, ends)
+	if err != nil {
+		return err
+	}
+	if err := s.gate.CertificateIssued(ctx, by, fmt.Sprintf("ssh %016x", cert.Serial), ends); err != nil {
+		return err
+	}
+	out.SSHCertificate, out.SSHExpires = string(ssh.MarshalAuthorizedKey(cert)), ends
+	return nil
+}
+
+// certificateEnds is within the sign-in: a certificate never outlives it.
+func (s *Web) certificateEnds(by identity.SignIn) time.Time {
+	ends := s.now().Add(certLength)
+	if by.Expires.Before(ends) {
+		return by.Expires
+	}
+	return ends
+}
+
+// readSSHKey reads a line with one public key of a kind that the login CA certifies.
+func readSSHKey(line string) (ssh.PublicKey, error) {
+	if line == "" {
+		return nil, nil //nolint:nilnil // none is asked for, and that is no error
+	}
+	key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(line))
+	if err != nil || len(options) > 0 || len(rest) > 0 || !identity.SSHKeyType(key) {
+		return nil, &refusal{
+			status: http.StatusUnprocessableEntity, field: "ssh_key",
+			say: "ssh_key is not one public key of Ed25519 or ECDSA, as ssh-keygen writes it",
+		}
+	}
+	return key, nil
 }
 
 func readRequest(text string) (*x509.CertificateRequest, error) {

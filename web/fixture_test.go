@@ -99,6 +99,7 @@ type fixture struct {
 	roots  *x509.CertPool
 	people map[string]devidp.User
 	idp    *devidp.Provider
+	sshCA  *identity.SSHCA
 	ahead  atomic.Int64 // nanoseconds that the pages' clock is ahead
 }
 
@@ -154,6 +155,10 @@ func start(t *testing.T) *fixture {
 	fatal(t, err)
 	ca, err := identity.LoadCA(loginPEM, loginKey)
 	fatal(t, err)
+	sshPEM, err := identity.NewSSHCA()
+	fatal(t, err)
+	f.sshCA, err = identity.LoadSSHCA(sshPEM)
+	fatal(t, err)
 	var key [32]byte
 	_, _ = rand.Read(key[:])
 	sealer, err := identity.NewSealer(key)
@@ -174,9 +179,9 @@ func start(t *testing.T) *fixture {
 		Verify: func(ctx context.Context, session string) (audit.Report, error) {
 			return audit.Verify(ctx, filepath.Join(dir, "audit"), audit.VerifyOptions{Recordings: filepath.Join(dir, "recordings"), Session: session})
 		},
-		Gate: f.gate, Log: f.log, Recordings: recordings, CA: ca, Sealer: sealer, URL: f.base,
+		Gate: f.gate, Log: f.log, Recordings: recordings, CA: ca, Sealer: sealer, SSHCA: f.sshCA, HostCA: f.sshCA.PublicKey(), URL: f.base,
 		Issuer:    func() (*oidc.RelyingParty, error) { return party, nil },
-		Addresses: map[string]string{"postgres": "127.0.0.1:5432"}, RootCA: "/etc/it's mine/ca.pem",
+		Addresses: map[string]string{"postgres": "127.0.0.1:5432", "ssh": "gate.example:2222"}, RootCA: "/etc/it's mine/ca.pem",
 		Now: func() time.Time { return time.Now().Add(time.Duration(f.ahead.Load())) },
 	})
 	fatal(t, err)

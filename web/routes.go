@@ -68,6 +68,7 @@ func (s *Web) apiRoutes() []route {
 	return []route{
 		{"GET", "/api/v1/whoami", bearer, s.apiWhoami},
 		{"GET", "/api/v1/targets", bearer, s.apiTargets},
+		{"GET", "/api/v1/ssh", bearer, s.apiSSH},
 		{"GET", "/api/v1/holds/{id}", bearer, s.apiHold},
 		{"POST", "/api/v1/holds/{id}/confirm", bearer, s.apiConfirm},
 		{"POST", "/api/v1/holds/{id}/not-mine", bearer, s.apiNotMine},

@@ -12,13 +12,15 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/identity/oidc"
 	"github.com/sallyport/sallyport/session"
 )
 
-// Config is what New needs. Addresses, RootCA, Ready, Logger and Now may be left out.
+// Config is what New needs. SSHCA, HostCA, Addresses, RootCA, Ready, Logger and Now may be left out.
 type Config struct {
 	Gate       *session.Gate
 	Log        *audit.Log
@@ -31,6 +33,10 @@ type Config struct {
 	// tokens unreadable in the store.
 	CA     *identity.CA
 	Sealer *identity.Sealer
+	// SSHCA makes their certificates for SSH; nil: there are none.
+	SSHCA *identity.SSHCA
+	// HostCA is the CA by which ssh knows this gate; nil: it has no SSH listener.
+	HostCA ssh.PublicKey
 	// Verify checks the record of one session on disk, as `sallyport recordings verify`
 	// does: audit.Verify with the folders of this gate.
 	Verify func(ctx context.Context, session string) (audit.Report, error)

@@ -58,7 +58,10 @@ func check(path string) (*policy.Policy, error) {
 	}
 	_, err = (&program{config: c}).keys()
 	errs = append(errs, err)
-	_, err = (&program{config: c}).sshLogin()
+	sshCA, err := (&program{config: c}).sshLogin()
+	if err == nil {
+		_, err = sshHostCA(c, sshCA)
+	}
 	errs = append(errs, err)
 	loaded, err := policy.Load(c.Policy.Dir, policyOptions(c, bundle.Pin{}, 0))
 	if err != nil {

@@ -19,6 +19,11 @@ const (
 	certFile  = "client.crt"
 	keyFile   = "client.key"
 	caFile    = "ca.crt"
+	// ssh finds the certificate by the key's name (ssh_config(5), IdentityFile).
+	sshKeyFile  = "id"
+	sshCertFile = "id-cert.pub"
+	// knownHostsFile is of ssh-config.
+	knownHostsFile = "known_hosts"
 )
 
 // A home is the folder in which `sallyport login` keeps what it was given.
@@ -92,8 +97,13 @@ func (h home) save(name string, text []byte) error {
 
 // forget removes everything that a login left.
 func (h home) forget() error {
+	return h.remove(tokenFile, keyFile, certFile, sshKeyFile, sshCertFile, knownHostsFile, caFile, loginFile)
+}
+
+// remove removes files; one that is not there is gone already.
+func (h home) remove(names ...string) error {
 	var errs []error
-	for _, name := range []string{tokenFile, keyFile, certFile, caFile, loginFile} {
+	for _, name := range names {
 		if err := os.Remove(h.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

@@ -46,12 +46,12 @@ func newInit() *cobra.Command {
 	var in initial
 	c := &cobra.Command{
 		Use: "init DIR", Short: "Make keys, CAs, trust root and a first configuration for a real machine",
-		Long: `Makes a folder with a commented proxy.hcl, a login CA, the key that seals refresh
+		Long: `Makes a folder with a commented proxy.hcl, the login CAs, the key that seals refresh
 tokens, a TLS certificate to begin with, an empty log, the draft of a policy, and its
 trust root: the SSH keys of those who may sign it. Keys are of mode 0600.
 
 Nothing there is overwritten. To rotate: replace tls/gate.crt and tls/gate.key and
-send SIGHUP; a new login-ca or seal.key needs a restart, and makes everybody sign in
+send SIGHUP; a new login-ca, login-ca-ssh.key or seal.key needs a restart, and makes everybody sign in
 again; signers change by sallyport policy root.`,
 		Example: "  sallyport init /etc/sallyport --url https://gate.example.com --signer alice=alice.pub --signer bob=bob.pub --threshold 2",
 		Args:    cobra.ExactArgs(1),
@@ -187,6 +187,7 @@ func (in *initial) draft(base *url.URL, root string) config.Draft {
 	d.Store, d.Audit, d.Recordings = filepath.Join(in.state, "gate.db"), filepath.Join(in.state, "audit"), filepath.Join(in.state, "recordings")
 	d.Policy, d.Root, d.MinVersion = in.at("policy"), root, 1
 	d.LoginCertificate, d.LoginKey, d.SealKey = in.at("login-ca.crt"), in.at("login-ca.key"), in.at("seal.key")
+	d.LoginSSHKey = in.at("login-ca-ssh.key")
 	d.Credentials = []config.Credential{
 		{Name: "oidc-client", From: "file:" + in.at("credentials", "oidc-client")},
 		{Name: "orders-reader", From: "file:" + in.at("credentials", "orders-reader")},
@@ -198,6 +199,13 @@ func (in *initial) makeKeys(host string) error {
 	cert, key, err := identity.NewCA("Sallyport login CA of "+host, loginCALife)
 	if err == nil {
 		err = errors.Join(create(in.at("login-ca.key"), key, 0o600), create(in.at("login-ca.crt"), cert, 0o644))
+	}
+	if err != nil {
+		return err
+	}
+	sshKey, err := identity.NewSSHCA()
+	if err == nil {
+		err = create(in.at("login-ca-ssh.key"), sshKey, 0o600)
 	}
 	if err != nil {
 		return err

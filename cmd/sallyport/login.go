@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport/sallyport/identity"
 )
@@ -41,16 +42,18 @@ type credentials struct {
 	TokenExpires       time.Time     `json:"token_expires"`
 	Certificate        string        `json:"certificate"`
 	CertificateExpires time.Time     `json:"certificate_expires"`
+	SSHCertificate     string        `json:"ssh_certificate"`
 }
 
 func newLogin() *cobra.Command {
 	var flags clientFlags
 	var noBrowser bool
 	c := &cobra.Command{
-		Use: "login", Short: "Sign in, and get a short-lived client certificate and an API token",
+		Use: "login", Short: "Sign in, and get short-lived certificates and an API token",
 		Long: `Signs in at the gate in a browser and saves a client certificate with its key, for
-psql and other clients, and an API token, for this program. Both are in
-$SALLYPORT_HOME, or in a folder "sallyport" of your configuration, for you alone.
+psql and other clients, the same for ssh, and an API token, for this program. They
+are in $SALLYPORT_HOME, or in a folder "sallyport" of your configuration, for you
+alone. Where an ssh-agent runs, it holds the certificate for ssh until that ends.
 
 With --no-browser it prints an address to open anywhere, and reads the code that
 the page shows from the terminal.`,
@@ -110,18 +113,33 @@ func login(c *cobra.Command, gate *client, home home, ca string, noBrowser bool)
 	if err != nil {
 		return err
 	}
+	sshKey, err := newSSHKey()
+	if err != nil {
+		return err
+	}
 	var got credentials
-	err = gate.post(ctx, "/api/v1/cli/token", map[string]string{"code": code, "verifier": verifier, "certificate_request": string(request)}, &got)
+	err = gate.post(ctx, "/api/v1/cli/token", map[string]string{
+		"code": code, "verifier": verifier, "certificate_request": string(request), "ssh_key": string(ssh.MarshalAuthorizedKey(sshKey.public)),
+	}, &got)
 	if err != nil {
 		return err
 	}
 	if err := fits(key, got.Certificate); err != nil {
 		return err
 	}
-	if err := keep(home, gate.base, ca, got, keyPEM); err != nil {
+	cert, err := sshKey.certificate(got.SSHCertificate)
+	if err != nil {
 		return err
 	}
-	return afterLogin(c.OutOrStdout(), home, got)
+	before := home.sshCertificate()
+	if err := errors.Join(keepSSH(home, sshKey, cert), keep(home, gate.base, ca, got, keyPEM)); err != nil {
+		return err
+	}
+	if err := afterLogin(c.OutOrStdout(), home, got); err != nil || cert == nil {
+		return err
+	}
+	found, err := intoAgent(ctx, sshKey, cert, before, got.User.String())
+	return afterSSH(c.OutOrStdout(), home, found, err)
 }
 
 // random is 256 bits as text.
@@ -306,6 +324,20 @@ PostgreSQL clients use it with:
 
   export PGSSLCERT=%s PGSSLKEY=%s
 `, safe(got.User.String()), clock(got.CertificateExpires), shellQuote(home.path(certFile)), shellQuote(home.path(keyFile)))
+	return err
+}
+
+// afterSSH says how ssh comes to the certificate. An ssh-agent that does not take it is
+// no failure of the login.
+func afterSSH(w io.Writer, home home, agent bool, err error) error {
+	switch {
+	case err != nil:
+		fmt.Fprintf(w, "\nYour ssh-agent did not take the certificate for ssh: %s\n", safe(err.Error())) //nolint:errcheck // the terminal
+	case agent:
+		_, err := fmt.Fprint(w, "\nYour ssh-agent holds it for ssh. To write ssh's configuration, type: sallyport ssh-config\n")
+		return err
+	}
+	_, err = fmt.Fprintf(w, "\nssh uses it with:\n\n  ssh -i %s ROLE@TARGET@GATE\n\nTo write ssh's configuration, type: sallyport ssh-config\n", shellQuote(home.path(sshKeyFile)))
 	return err
 }
 

@@ -15,8 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/config"
 	"github.com/sallyport/sallyport/credential"
@@ -81,7 +79,11 @@ func openProgram(ctx context.Context, c *config.Config, logger *slog.Logger) (_ 
 	if err != nil {
 		return nil, err
 	}
-	sshCertificate, err := p.sshLogin()
+	sshCA, err := p.sshLogin()
+	if err != nil {
+		return nil, err
+	}
+	hostCA, err := sshHostCA(c, sshCA)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +94,7 @@ func openProgram(ctx context.Context, c *config.Config, logger *slog.Logger) (_ 
 	p.gate, err = session.New(session.Config{
 		Store: p.db, Log: p.log, Recordings: p.recordings, Credentials: c.Set,
 		Certificate:    func(cert *x509.Certificate) (string, error) { return ca.Verify(cert, time.Now()) },
-		SSHCertificate: sshCertificate,
+		SSHCertificate: sshVerifier(sshCA),
 		URL:            c.Gate.URL, Node: c.Gate.Node, Logger: logger,
 		SignInWait: c.Limits.SignInTime, MaxHeld: c.Limits.Held, MaxHeldPerSource: c.Limits.HeldPerSource,
 		Scopes: scopes(), Notifier: notifier,
@@ -101,7 +103,7 @@ func openProgram(ctx context.Context, c *config.Config, logger *slog.Logger) (_ 
 		return nil, err
 	}
 	p.web, err = web.New(web.Config{
-		Gate: p.gate, Log: p.log, Recordings: p.recordings, Issuer: p.people.current, CA: ca, Sealer: p.sealer,
+		Gate: p.gate, Log: p.log, Recordings: p.recordings, Issuer: p.people.current, CA: ca, Sealer: p.sealer, SSHCA: sshCA, HostCA: hostCA,
 		Verify: func(ctx context.Context, id string) (audit.Report, error) {
 			return audit.Verify(ctx, c.Audit.Dir, audit.VerifyOptions{Recordings: c.Recordings.Dir, Session: id})
 		},
@@ -221,22 +223,6 @@ func (p *program) keys() (*identity.CA, error) {
 	}
 	p.sealer, err = identity.NewSealer([32]byte(seal))
 	return ca, err
-}
-
-// sshLogin verifies people's SSH certificates; nil where no key for them is configured.
-func (p *program) sshLogin() (func(*ssh.Certificate) (string, error), error) {
-	if p.config.LoginCA.SSHKey == "" {
-		return nil, nil //nolint:nilnil // none are taken, and that is no error
-	}
-	key, err := credential.ReadFile(p.config.LoginCA.SSHKey)
-	if err != nil {
-		return nil, err
-	}
-	ca, err := identity.LoadSSHCA(key)
-	if err != nil {
-		return nil, err
-	}
-	return func(cert *ssh.Certificate) (string, error) { return ca.Verify(cert, time.Now()) }, nil
 }
 
 // scopes says what each built-in protocol enforces.

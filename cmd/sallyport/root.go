@@ -29,7 +29,7 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.err }
 
-const about = `Sallyport is a gate in front of databases: it learns who calls, holds the
+const about = `Sallyport is a gate in front of databases, machines and web applications: it learns who calls, holds the
 connection until the people whom the policy asks for have agreed, records what
 happens, and cuts at the end.
 
@@ -50,7 +50,7 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: "run", Title: "Run a gate:"},
 		&cobra.Group{ID: "record", Title: "Check the record:"},
 	)
-	root.AddCommand(inGroup("use", newLogin(), newLogout(), newWhoami(), newToken(), newRequests(), newGrants(), newSessions(), newUsers())...)
+	root.AddCommand(inGroup("use", newLogin(), newLogout(), newWhoami(), newToken(), newSSHConfig(), newRequests(), newGrants(), newSessions(), newUsers())...)
 	root.AddCommand(inGroup("run", newDemo(), newServe(), newCheck(), newInit(), newPolicyCommand())...)
 	root.AddCommand(inGroup("record", newAudit(), newRecordings())...)
 	root.AddCommand(newVersion())

@@ -17,7 +17,7 @@ import (
 )
 
 func TestSSHCertificatesNeedAKeyOfTheirOwn(t *testing.T) {
-	if verify, err := (&program{config: &config.Config{}}).sshLogin(); verify != nil || err != nil {
+	if none, err := (&program{config: &config.Config{}}).sshLogin(); sshVerifier(none) != nil || err != nil {
 		t.Errorf("without a key: %v", err)
 	}
 	path := filepath.Join(t.TempDir(), "login-ca-ssh")
@@ -29,10 +29,11 @@ func TestSSHCertificatesNeedAKeyOfTheirOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := &program{config: &config.Config{LoginCA: config.LoginCA{SSHKey: path}}}
-	verify, err := p.sshLogin()
+	loaded, err := p.sshLogin()
 	if err != nil {
 		t.Fatal(err)
 	}
+	verify := sshVerifier(loaded)
 	public, _, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 func newLogout() *cobra.Command {
 	var flags clientFlags
 	c := &cobra.Command{
-		Use: "logout", Short: "End this sign-in, and remove certificate and token",
+		Use: "logout", Short: "End this sign-in, and remove certificates and token",
 		Example: "  sallyport logout",
 	}
 	flags.add(c)
@@ -29,13 +29,17 @@ func newLogout() *cobra.Command {
 		}
 		// The files go whatever the gate says: a person who leaves has left.
 		said := gate.post(c.Context(), "/api/v1/sign-ins/end", nil, nil)
+		agent := outOfAgent(c.Context(), home.sshCertificate())
 		if err := home.forget(); err != nil {
-			return fmt.Errorf("remove your certificate and token: %w", err)
+			return fmt.Errorf("remove your certificates and token: %w", err)
 		}
 		if said != nil {
-			return fmt.Errorf("certificate and token are removed here, but the gate did not end the sign-in: %w", said)
+			return fmt.Errorf("certificates and token are removed here, but the gate did not end the sign-in: %w", said)
 		}
-		_, err = fmt.Fprintln(c.OutOrStdout(), "You are signed out. Certificate and token are removed.")
+		if agent != nil {
+			return fmt.Errorf("you are signed out, but your ssh-agent still holds the certificate, which opens nothing now: %w", agent)
+		}
+		_, err = fmt.Fprintln(c.OutOrStdout(), "You are signed out. Certificates and token are removed.")
 		return err
 	}
 	return c

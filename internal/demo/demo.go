@@ -208,7 +208,7 @@ func (d *Demo) writeConfig(s *state, root string, version int) error {
 		Certificate: "gate.crt", Key: "gate.key",
 		Store: "gate.db", Audit: "audit", Recordings: "recordings", Origin: Host,
 		Policy: "policy", Root: root, MinVersion: version,
-		LoginCertificate: "login-ca.crt", LoginKey: "login-ca.key", SealKey: "seal.key",
+		LoginCertificate: "login-ca.crt", LoginKey: "login-ca.key", LoginSSHKey: "login-ca-ssh.key", SealKey: "seal.key",
 	}
 	if d.sshd != nil {
 		draft.SSH = &config.DraftSSH{

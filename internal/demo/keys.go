@@ -45,6 +45,9 @@ func makeKeys(dir string) (*keys, error) {
 	if _, _, err = pair(dir, "login-ca", func() ([]byte, []byte, error) { return identity.NewCA("Sallyport demo login CA", caLife) }); err != nil {
 		return nil, err
 	}
+	if _, err := sshKey(filepath.Join(dir, "login-ca-ssh.key")); err != nil {
+		return nil, err
+	}
 	here := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
 	if k.gateCert, k.gateKey, err = ca.IssueServer([]string{Host, AppHost, "localhost"}, here, serverLife); err != nil {
 		return nil, err

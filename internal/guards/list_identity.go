@@ -147,7 +147,7 @@ var identity = []Guard{
 	},
 	{
 		"identity.key", "identity/sshca.go",
-		"if !sshKeyType(pub) {",
+		"if !SSHKeyType(pub) {",
 		"if pub == nil {",
 		"./identity", "TestSSHCAIssuesOnlyWhatItMay", "certificates over RSA with SHA-2 only",
 	},

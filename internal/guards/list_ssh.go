@@ -219,7 +219,7 @@ var ssh = []Guard{
 	},
 	{
 		"identity.sshca.key", "identity/sshca.go",
-		"if !sshKeyType(pub) {",
+		"if !SSHKeyType(pub) {",
 		"if pub == nil {",
 		"./identity", "TestSSHCAIssuesOnlyWhatItMay", "certificates over RSA with SHA-2 only",
 	},

@@ -21,6 +21,7 @@ var lists = [][]Guard{
 	proxy,
 	session,
 	ssh,
+	sshLogin,
 	store,
 	web,
 	webTemplates,

@@ -51,8 +51,17 @@ func ClientConfig(g ClientGate, targets []string) string {
 }
 
 func (g ClientGate) proofs(b *strings.Builder) {
-	fmt.Fprintf(b, "  UserKnownHostsFile %s\n  StrictHostKeyChecking yes\n", g.KnownHosts)
+	fmt.Fprintf(b, "  UserKnownHostsFile %s\n  StrictHostKeyChecking yes\n", quoted(g.KnownHosts))
 	if g.Identity != "" {
-		fmt.Fprintf(b, "  IdentityFile %s\n  CertificateFile %s\n  IdentitiesOnly yes\n", g.Identity, g.Certificate)
+		fmt.Fprintf(b, "  IdentityFile %s\n  CertificateFile %s\n  IdentitiesOnly yes\n", quoted(g.Identity), quoted(g.Certificate))
 	}
+}
+
+// quoted writes a path as ssh_config reads it: blanks in quotes, and no tokens (ssh_config(5)).
+func quoted(path string) string {
+	path = strings.ReplaceAll(path, "%", "%%")
+	if strings.ContainsAny(path, " \t#'") {
+		return `"` + path + `"`
+	}
+	return path
 }

@@ -38,8 +38,6 @@
 //     cannot be recorded.
 //   - Environment beyond LANG, LC_*, TZ, COLORTERM and GIT_PROTOCOL.
 //   - Compression, and clients' RSA keys: neither is needed by any client in use.
-//   - `sallyport login` does not write SSH certificates yet. Until it does, people prove
-//     themselves by the browser, and programs by a grant token.
 //   - A program that cannot be asked (BatchMode) and offers no key at all ends by its
 //     own words before the gate can say that it needs a certificate; with any key to
 //     offer it is told.

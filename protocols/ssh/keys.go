@@ -32,6 +32,21 @@ const (
 	skew            = 5 * time.Minute // of a client's or target's clock behind the gate's
 )
 
+// PublicKeys are the public halves of a listener's CAs.
+type PublicKeys struct {
+	HostCA    ssh.PublicKey // clients trust it, for named hosts
+	SessionCA ssh.PublicKey // targets trust it
+}
+
+// PublicKeys reads the files and gives what others may know of them.
+func (o Options) PublicKeys() (PublicKeys, error) {
+	var k keys
+	if err := k.load(o); err != nil {
+		return PublicKeys{}, err
+	}
+	return PublicKeys{HostCA: k.hostCA.PublicKey(), SessionCA: k.session.PublicKey()}, nil
+}
+
 func (k *keys) load(o Options) (err error) {
 	if len(o.HostKeys) == 0 {
 		return errors.New("ssh: host_keys names no file")
