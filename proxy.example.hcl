@@ -24,6 +24,13 @@ listen "web" ":443" {
     certificate = "/etc/sallyport/tls/gate.crt"
     key         = "/etc/sallyport/tls/gate.key" # mode 0600
   }
+
+  # Behind nginx or HAProxy: whose X-Forwarded-For is believed. Default: nobody's, because
+  # what clients could write of themselves would be shown to approvers and recorded.
+  # options {
+  #   trusted_proxies = ["10.1.2.0/28"]
+  #   proxy_protocol  = false # true: they pass TLS on, with a PROXY header of version 2
+  # }
 }
 
 # PostgreSQL clients: psql "host=gate.example.com user=ROLE dbname=TARGET sslmode=verify-full"

@@ -32,6 +32,8 @@ for part in "$@"; do
 		has 'test -x /usr/bin/python3 && /usr/bin/python3 -c "import paramiko"' python3-paramiko
 		has 'command -v ansible' ansible-core
 		has 'command -v rsync' rsync
+		has 'test -x /usr/sbin/nginx' nginx-light
+		has 'test -x /usr/sbin/haproxy' haproxy
 		has 'command -v git' git
 		has 'command -v openssl' openssl
 		;;
@@ -70,10 +72,14 @@ if ((${#missing[@]})); then
 		echo 'create_main_cluster = false' | "${as_root[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
 	fi
 	quiet apt-get install -qy --no-install-recommends -o Dpkg::Options::=--force-confold "${missing[@]}"
-	# Debian would also open this machine to SSH; a demo and tests start an sshd of their own.
-	if [[ " ${missing[*]} " == *" openssh-server "* ]] && command -v systemctl >/dev/null; then
-		"${as_root[@]}" systemctl disable --now ssh.service ssh.socket >>"$log" 2>&1 || true # without systemd running nothing was started
-	fi
+	# Debian would also start services; a demo and tests start what they need themselves.
+	declare -A services=([openssh-server]="ssh.service ssh.socket" [nginx-light]=nginx.service [haproxy]=haproxy.service [caddy]=caddy.service)
+	for package in "${missing[@]}"; do
+		if [[ -n "${services[$package]:-}" ]] && command -v systemctl >/dev/null; then
+			# shellcheck disable=SC2086 # one word each
+			"${as_root[@]}" systemctl disable --now ${services[$package]} >>"$log" 2>&1 || true # without systemd running nothing was started
+		fi
+	done
 	rm -f "$log"
 fi
 

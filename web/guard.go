@@ -116,8 +116,8 @@ func (s *Web) byCookie(v *visit) (identity.SignIn, error) {
 	return by, nil
 }
 
-// address is where the request came from. The gate ends TLS itself, so no header
-// of a proxy is believed.
+// address is where the request came from. No header is believed here: the HTTP listener
+// sets RemoteAddr from what its trusted proxies say, and from nobody else.
 func address(r *http.Request) netip.Addr {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

@@ -9,6 +9,7 @@ var lists = [][]Guard{
 	demo,
 	devidp,
 	http,
+	httpFront,
 	identity,
 	identityOidc,
 	notify,

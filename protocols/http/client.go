@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -91,7 +90,7 @@ func prefetches(r *http.Request) bool {
 
 // who reads the proof. Nothing is asked of the gate yet.
 func (c *conn) who(r *http.Request, s *site) (caller, error) {
-	addr := proxy.Source(c.base)
+	addr := source(r).Addr()
 	me := caller{browser: isPage(r), role: r.Header.Get(roleHeader)}
 	if me.role != "" && !roleForm.MatchString(me.role) {
 		return me, &session.Invalid{Field: "role", Hint: "the role's name in " + roleHeader + " is no name of a role"}
@@ -109,7 +108,7 @@ func (c *conn) who(r *http.Request, s *site) (caller, error) {
 		me.proof = identity.Proof{Kind: identity.ByToken, Token: token}
 		hash := identity.HashToken(token)
 		me.key.proof, me.key.who = identity.ByToken, string(hash[:])
-	case r.TLS != nil && len(r.TLS.PeerCertificates) > 0:
+	case r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && !c.behind: // a proxy's own would be everybody's
 		leaf := r.TLS.PeerCertificates[0]
 		me.proof = identity.Proof{Kind: identity.ByCertificate, Certificate: leaf}
 		hash := sha256.Sum256(leaf.Raw)
@@ -363,7 +362,7 @@ func (c *conn) session(w http.ResponseWriter, r *http.Request, s *site, me calle
 	}
 	ask := session.Ask{
 		Target: s.target, Role: role, Proof: me.proof, NoWait: wait == 0, NoRequest: me.proof.SignIn != "" || me.browser,
-		Client: session.Client{Protocol: Name, Address: proxy.AddrPort(c.base), Program: program(r)},
+		Client: session.Client{Protocol: Name, Address: source(r), Program: program(r)},
 	}
 	ctx := r.Context()
 	var notice func(string) error

@@ -33,6 +33,7 @@ type conn struct {
 	h        *handler
 	base     *proxy.Conn
 	socket   *socket
+	behind   bool                 // a trusted proxy's, which says in each request whose it is
 	plain    *framed              // nil with HTTP/2
 	state    *tls.ConnectionState // nil without TLS
 	requests sync.WaitGroup
@@ -41,8 +42,17 @@ type conn struct {
 // socket tells when net/http, or who hijacked from it, has closed the connection.
 type socket struct {
 	net.Conn
+	from net.Addr // the client's, told by a trusted proxy; nil: the connection's own
 	once sync.Once
 	gone chan struct{}
+}
+
+// RemoteAddr is where the client is.
+func (s *socket) RemoteAddr() net.Addr {
+	if s.from != nil {
+		return s.from
+	}
+	return s.Conn.RemoteAddr()
 }
 
 // Close closes the connection once.
@@ -160,12 +170,15 @@ func (c *conn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.TLS = c.state
 	host := strings.ToLower(r.Host)
 	s := c.h.sites().find(r)
+	from := c.from(r)
 	switch {
 	case c.plain != nil && c.plain.bad.Load():
 		w.Header().Set("Connection", "close")
 		c.refuse(w, r, s, bad("this request can be read in two ways"))
 	case !c.sameName(host):
 		c.refuse(w, r, s, &refusal{status: http.StatusMisdirectedRequest, say: "the host in TLS and in the request differ"})
+	case from != nil:
+		c.refuse(w, r, s, from)
 	case host == c.h.gateHost && c.own(w, r):
 	case s != nil && host != c.h.gateHost:
 		c.site(w, r, s)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/proxy"
 )
 
 // The hand-over of a sign-in from the gate's name to a target's host:
@@ -79,7 +78,7 @@ func (c *conn) handOver(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	secret := newSecret()
-	made := code{visitor: visitor{signIn: by, host: s.host, role: role, addr: proxy.Source(c.base)}, to: to, ends: time.Now().Add(codeLife)}
+	made := code{visitor: visitor{signIn: by, host: s.host, role: role, addr: source(r).Addr()}, to: to, ends: time.Now().Add(codeLife)}
 	if !decodeNonce(nonce, &made.nonce) || !h.addCode(secret, made) {
 		c.refuse(w, r, nil, bad("begin again at "+s.url("/")))
 		return
@@ -161,7 +160,7 @@ func (c *conn) begin(w http.ResponseWriter, r *http.Request, s *site, to, role s
 func (c *conn) enter(w http.ResponseWriter, r *http.Request, s *site, secret string) {
 	taken, ok := c.h.takeCode(secret)
 	cookies := r.CookiesNamed(nonceCookie)
-	if !ok || taken.visitor.host != s.host || taken.visitor.addr != proxy.Source(c.base) ||
+	if !ok || taken.visitor.host != s.host || taken.visitor.addr != source(r).Addr() ||
 		len(cookies) != 1 || hash(cookies[0].Value) != taken.nonce {
 		c.refuse(w, r, s, &refusal{status: http.StatusForbidden, say: "this sign-in was not begun in this browser, or took too long; begin again", home: true})
 		return

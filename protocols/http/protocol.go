@@ -36,6 +36,13 @@ func (Protocol) Scopes() []string { return []string{"methods", "paths", "read_on
 type listenerOptions struct {
 	// Idle is how long a session lives with nothing asked of it. Default and most: "5m".
 	Idle string `hcl:"idle,optional"`
+	// TrustedProxies are the networks of proxies that are believed about their clients'
+	// addresses. Default none: what any client could write of itself would be shown to
+	// approvers, compared with the browser's address, and recorded.
+	TrustedProxies []string `hcl:"trusted_proxies,optional"`
+	// ProxyProtocol has connections from trusted proxies begin with a header of the PROXY
+	// protocol, version 2; for proxies that pass TLS on as it is. Default false.
+	ProxyProtocol bool `hcl:"proxy_protocol,optional"`
 }
 
 // targetOptions is the `options` block of a target in the signed policy.
@@ -103,6 +110,12 @@ func (Protocol) Configure(c proxy.Config) (proxy.Handler, error) {
 			return nil, fmt.Errorf("http: idle = %q: write a duration of at most 5m", o.Idle)
 		}
 	}
+	if h.trusted, err = parseNetworks(o.TrustedProxies); err != nil {
+		return nil, err
+	}
+	if h.preamble = o.ProxyProtocol; h.preamble && len(h.trusted) == 0 {
+		return nil, errors.New("http: proxy_protocol needs trusted_proxies, the networks whose header is believed")
+	}
 	if c.TLS != nil {
 		h.tls = h.serverTLS(c.TLS)
 	}
@@ -119,6 +132,8 @@ type handler struct {
 	gateHost string // host[:port] of the gate's own pages, lower case
 	tls      *tls.Config
 	idle     time.Duration
+	trusted  networks
+	preamble bool // of the PROXY protocol, from trusted proxies
 	log      *slog.Logger
 	signer   *signer
 	table    atomic.Pointer[table]
@@ -151,6 +166,17 @@ func (h *handler) serverTLS(c *tls.Config) *tls.Config {
 func (h *handler) Serve(ctx context.Context, nc net.Conn) error {
 	base := proxy.NewConn(nc)
 	c := &conn{h: h, base: base, socket: &socket{Conn: base, gone: make(chan struct{})}}
+	if h.preamble && h.trusted.has(proxy.Source(base)) {
+		addr, err := preamble(base) // within the connection's first deadline
+		if err != nil {
+			proxy.Logger(ctx).Warn("a trusted proxy's connection is closed", "err", err)
+			return err
+		}
+		if addr != nil {
+			c.socket.from = addr
+		}
+	}
+	c.behind = h.trusted.has(proxy.Source(c.socket))
 	return c.serve(ctx)
 }
 

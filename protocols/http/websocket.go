@@ -30,7 +30,7 @@ func (l *live) websocket(ctx context.Context, c *conn, a *answer, body *upload, 
 		return
 	}
 	defer target.Close() //nolint:errcheck // what counts was said before
-	res, in, err := exchange(ctx, target, l.upgrade(ctx, c, r))
+	res, in, err := exchange(ctx, target, l.upgrade(ctx, r))
 	if err != nil {
 		c.refuse(a, r, l.site, l.whyNot(ctx, err))
 		return
@@ -64,14 +64,14 @@ func (l *live) websocket(ctx context.Context, c *conn, a *answer, body *upload, 
 }
 
 // upgrade is the request that goes to the target.
-func (l *live) upgrade(ctx context.Context, c *conn, r *http.Request) *http.Request {
+func (l *live) upgrade(ctx context.Context, r *http.Request) *http.Request {
 	out := r.Clone(ctx)
 	out.Body, out.ContentLength, out.Trailer, out.TransferEncoding = nil, 0, nil, nil
 	hop(out.Header)
 	l.dress(out)
 	out.Header.Set("Connection", "Upgrade")
 	out.Header.Set("Upgrade", "websocket")
-	out.Header.Set("X-Forwarded-For", proxy.Source(c.base).String())
+	out.Header.Set("X-Forwarded-For", source(r).Addr().String())
 	out.Header.Set("X-Forwarded-Host", r.Host)
 	out.Header.Set("X-Forwarded-Proto", "https")
 	out.URL.Scheme, out.URL.Host = l.to.scheme, l.to.address

@@ -77,7 +77,10 @@ type options struct {
 	secrets credential.Set
 	files   map[string][]byte // of the bundle
 	pages   func(w *world) http.Handler
-	tls     bool // the target speaks TLS and HTTP/2
+	tls     bool     // the target speaks TLS and HTTP/2
+	front   string   // where a proxy before the gate listens; then the gate is plaintext
+	pass    bool     // the front passes TLS on, with a header of the PROXY protocol
+	trusted []string // trusted_proxies
 }
 
 // world is a gate with an HTTP listener in front of an application.
@@ -86,10 +89,12 @@ type world struct {
 	gate   string // https://gate.localhost:port
 	app    string // https://app.localhost:port
 	other  string
-	addr   string // 127.0.0.1:port
+	addr   string // 127.0.0.1:port, where clients dial
+	listen string // of the gate itself: behind a proxy it is another
 	roots  *x509.CertPool
 	caPEM  []byte
 	cert   tls.Certificate
+	pair   []byte // cert and its key, PEM
 	server *proxy.Server
 	target *httptest.Server
 }
@@ -119,7 +124,10 @@ func newWorld(t testing.TB, app http.Handler, o options) *world {
 	t.Cleanup(w.target.Close)
 	handler := &later{}
 	must(t, w.server.Listen(t.Context(), proxy.Listener{Name: Name, Address: "127.0.0.1:0", Handler: handler}))
-	w.addr = w.server.Addrs()[0].String()
+	w.listen = w.server.Addrs()[0].String()
+	if w.addr = w.listen; o.front != "" {
+		w.addr = o.front
+	}
 	_, port, _ := net.SplitHostPort(w.addr)
 	w.gate, w.app, w.other = "https://gate.localhost:"+port, "https://app.localhost:"+port, "https://other.localhost:"+port
 	files := map[string][]byte{"policy/ca.pem": ca}
@@ -160,6 +168,14 @@ target "other" {
 		Gate: w.Gate, URL: w.gate, Targets: w.Policy().Targets,
 		TLS: &tls.Config{Certificates: []tls.Certificate{w.cert}, MinVersion: tls.VersionTLS12},
 	}
+	if o.front != "" && !o.pass {
+		config.TLS, config.Plaintext = nil, true
+	}
+	config.Options = func(into any) error {
+		l := into.(*listenerOptions) //nolint:forcetypeassert // ours
+		l.TrustedProxies, l.ProxyProtocol = o.trusted, o.pass
+		return nil
+	}
 	if o.pages != nil {
 		config.Pages = o.pages(w)
 	}
@@ -188,6 +204,7 @@ func (w *world) certificates(t testing.TB) []byte {
 	must(t, err)
 	w.cert, err = tls.X509KeyPair(certPEM, keyPEM)
 	must(t, err)
+	w.pair = append(certPEM, keyPEM...)
 	w.roots, w.caPEM = x509.NewCertPool(), caPEM
 	w.roots.AppendCertsFromPEM(caPEM)
 	return caPEM

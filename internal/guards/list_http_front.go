@@ -1,0 +1,59 @@
+package guards
+
+// httpFront is what stands before HTTP: proxies, and clients that are slow or many.
+var httpFront = []Guard{
+	{
+		"protocols/http.forwarded-by-anybody", "protocols/http/behind.go",
+		"if !c.behind || r.URL.Path",
+		"if r.URL.Path",
+		"./protocols/http", "TestBehindAProxyThatIsNotTrusted", "a forwarded address believed from anybody",
+	},
+	{
+		"protocols/http.forwarded-leftmost", "protocols/http/behind.go",
+		"if i == 0 || !n.has(addr) {",
+		"if i == 0 {",
+		"./protocols/http", "TestBehindAProxy", "a forwarded address that the client wrote",
+	},
+	{
+		"protocols/http.forwarded-unread", "protocols/http/behind.go",
+		"\t\t\tif errPort != nil {\n\t\t\t\treturn netip.Addr{}, errNoClient\n",
+		"\t\t\tif errPort != nil {\n\t\t\t\tcontinue\n",
+		"./protocols/http", "TestForwardedAddresses", "a forwarded address that the client wrote",
+	},
+	{
+		"protocols/http.forwarded-plaintext", "protocols/http/behind.go",
+		`if scheme := r.Header.Values("X-Forwarded-Proto"); len(scheme) > 0 &&`,
+		`if scheme := r.Header.Values("X-Forwarded-Proto"); len(scheme) > 9 &&`,
+		"./protocols/http", "TestTrustedProxyProvesNobody", "credentials in plaintext",
+	},
+	{
+		"protocols/http.forwarded-missing", "protocols/http/conn.go",
+		"case from != nil:",
+		"case from != nil && false:",
+		"./protocols/http", "TestTrustedProxyProvesNobody", "silent defaults: all clients of a proxy are one",
+	},
+	{
+		"protocols/http.proxys-certificate", "protocols/http/client.go",
+		"len(r.TLS.PeerCertificates) > 0 && !c.behind:",
+		"len(r.TLS.PeerCertificates) > 0:",
+		"./protocols/http", "TestTrustedProxyProvesNobody", "sign-in state shared between users: a proxy's certificate",
+	},
+	{
+		"protocols/http.everybody-trusted", "protocols/http/behind.go",
+		"if p.Bits() == 0 || p.Addr().Is4In6() {",
+		"if false {",
+		"./protocols/http", "TestForwardedAddresses", "a forwarded address believed from anybody",
+	},
+	{
+		"protocols/http.preamble-source", "protocols/http/protocol.go",
+		"if h.preamble && h.trusted.has(proxy.Source(base)) {",
+		"if h.preamble {",
+		"./protocols/http", "TestBehindPassedOnTLS", "a forwarded address believed from anybody: PROXY headers",
+	},
+	{
+		"protocols/http.preamble-size", "protocols/http/behind.go",
+		"|| size > maxPreamble {",
+		"{",
+		"./protocols/http", "TestPreamble", "unbounded input: a PROXY header",
+	},
+}
