@@ -45,6 +45,9 @@ func Load(f fs.FS) (*Tree, error) {
 		if d.IsDir() && skipped[d.Name()] {
 			return fs.SkipDir
 		}
+		if p == ".git" { // a file, in a linked worktree
+			return nil
+		}
 		if p != "." && !strings.Contains(p, "/") {
 			name := p
 			if d.IsDir() {
