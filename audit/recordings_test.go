@@ -54,6 +54,23 @@ func start(t testing.TB, r *recorded, session string) *Recorder {
 	return rec
 }
 
+// begun logs what comes before a session's recording: its grant and its start.
+func begun(t testing.TB, r *recorded, session string) {
+	t.Helper()
+	request, grant := "r-"+session, "g-"+session
+	for _, e := range []Event{
+		{Type: RequestCreated, Request: request},
+		{Type: ApprovalGiven, Request: request},
+		{Type: RequestApproved, Request: request},
+		{Type: GrantActive, Request: request, Grant: grant},
+		{Type: SessionStarted, Request: request, Grant: grant, Session: session},
+	} {
+		if _, err := r.log.Record(t.Context(), e); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func write(t testing.TB, r *Recorder, lines ...Track) {
 	t.Helper()
 	for _, line := range lines {
@@ -269,6 +286,7 @@ func TestCrashedRecordingIsSealedUpToItsLastByte(t *testing.T) {
 	write(t, rec, Query{N: 1, SQL: strings.Repeat("x", chunkSize)})
 	untilSize(t, r.log, 1)
 	write(t, rec, Query{N: 2, SQL: "select 2"}, QueryDone{N: 2, Rows: 1})
+	begun(t, r, "s2")
 	nothing := start(t, r, "s2")
 	_ = nothing
 	// A line that the crash cut in the middle.
@@ -330,6 +348,7 @@ func TestCrashWhileARecordingBegins(t *testing.T) {
 		"foreign mark": func(root, folder string) { writeFile(t, []byte(folder[:10]+"/../../x"), root, folderOpen, "s1") },
 	} {
 		r := newRecorded(t, nil)
+		begun(t, r, "s1")
 		rec := start(t, r, "s1")
 		folder := rec.folder
 		r.closeBoth()
@@ -348,6 +367,61 @@ func TestCrashWhileARecordingBegins(t *testing.T) {
 			t.Errorf("%s: marks %v are left, %v", name, marks, err)
 		}
 	}
+}
+
+// Whoever can write where the recordings are, and waits for a crash, must not have
+// the gate itself vouch for what was changed meanwhile.
+func TestMetaChangedBehindACrashIsFound(t *testing.T) {
+	r := newRecorded(t, nil)
+	rec := start(t, r, "s1")
+	write(t, rec, Query{N: 1, SQL: strings.Repeat("x", chunkSize)})
+	untilSize(t, r.log, 1)
+	write(t, rec, Query{N: 2, SQL: "select 2"})
+	r.closeBoth()
+	meta := strings.Replace(string(readFile(t, r.rec, rec.folder, fileMetaData)), "alice", "malic", 1)
+	writeFile(t, []byte(meta), r.rec, rec.folder, fileMetaData)
+	r.open(t, nil)
+	r.closeBoth()
+	rep := verify(t, r.dir, VerifyOptions{Recordings: r.rec})
+	if len(rep.Findings) != 1 || !strings.Contains(rep.Findings[0].What, "meta.json is not the one that was logged") {
+		t.Errorf("%s: %v", rep.Verdict(), rep.Findings)
+	}
+}
+
+func TestSealOverAnotherMetaIsFound(t *testing.T) {
+	trail := newTrail()
+	chunk := chunkBody{Length: 1, SHA256: strings.Repeat("00", 32), Meta: "a"}
+	one, _ := json.Marshal(chunk)
+	if err := trail.add(RecordingChunk, one); err != nil {
+		t.Fatal(err)
+	}
+	seal, _ := json.Marshal(sealedBody{Summary: Summary{Chunks: 1, Size: 1, Hash: trail.hash()}, Meta: "b"})
+	if err := trail.add(RecordingSealed, seal); err == nil || !strings.Contains(err.Error(), "over another meta.json") {
+		t.Error(err)
+	}
+}
+
+func TestPlantedRecordingDoesNotBecomeTrue(t *testing.T) {
+	r := newRecorded(t, nil)
+	r.closeBoth()
+	folder := dayFolder(time.Now()) + "/planted"
+	if err := os.MkdirAll(filepath.Join(r.rec, folder), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, []byte(`{"session":"planted","email":"alice@example.com"}`), r.rec, folder, fileMetaData)
+	writeFile(t, []byte(`{"k":"query","sql":"drop table orders"}`+"\n"), r.rec, folder, fileChunks)
+	writeFile(t, []byte(folder), r.rec, folderOpen, "planted")
+	unknown := func(when string) {
+		t.Helper()
+		rep := verify(t, r.dir, VerifyOptions{Recordings: r.rec})
+		if len(rep.Findings) != 1 || rep.Findings[0].What != "the log does not know it" {
+			t.Errorf("%s: %s: %v %v", when, rep.Verdict(), rep.Findings, rep.Notes)
+		}
+	}
+	unknown("before a start")
+	r.open(t, nil)
+	r.closeBoth()
+	unknown("after a start")
 }
 
 func TestSessionIdentifiersNameNoOtherFolder(t *testing.T) {

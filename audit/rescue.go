@@ -32,7 +32,12 @@ func (r *Recordings) Recover(ctx context.Context) error {
 	}
 	// The log says how far each of them got.
 	err = r.log.walk(ctx, func(f Fields, body func() ([]byte, error)) error {
-		if t := left[f.Session]; t != nil && (f.Type == RecordingChunk || f.Type == RecordingSealed) {
+		t := left[f.Session]
+		switch {
+		case t == nil:
+		case f.Type == SessionStarted:
+			t.started = true
+		case f.Type == RecordingChunk || f.Type == RecordingSealed:
 			text, err := body()
 			if err != nil {
 				return err
@@ -45,6 +50,12 @@ func (r *Recordings) Recover(ctx context.Context) error {
 		return fmt.Errorf("recover recordings: %w", err)
 	}
 	for session, t := range left {
+		// A session's start is in the log before its recording begins. What nobody
+		// started was put there, and must not become part of the log: verify names it.
+		if !t.started && len(t.chunks) == 0 && t.sealed == nil {
+			r.logger.Error("a recording of a session that never started is left alone; type: sallyport audit verify", "session", session)
+			continue
+		}
 		if err := r.rescue(ctx, session, t); err != nil {
 			return fmt.Errorf("recover recording of session %s: %w", session, err)
 		}
@@ -54,8 +65,9 @@ func (r *Recordings) Recover(ctx context.Context) error {
 
 // A trail is what the log says of one recording.
 type trail struct {
-	chunks []chunkBody
-	sealed *sealedBody
+	started bool // only Recover looks
+	chunks  []chunkBody
+	sealed  *sealedBody
 }
 
 func newTrail() *trail { return &trail{} }
@@ -80,6 +92,9 @@ func (t *trail) add(kind string, body []byte) error {
 			return errors.New("the seal cannot be read")
 		}
 		t.sealed = &s
+		if len(t.chunks) > 0 && t.chunks[0].Meta != s.Meta {
+			return errors.New("the seal is over another meta.json than its first chunk")
+		}
 		if s.Chunks != len(t.chunks) || s.Size != t.end() || s.Hash != t.hash() {
 			return errors.New("the seal is over other chunks than were logged")
 		}
@@ -119,6 +134,10 @@ func (r *Recordings) rescue(ctx context.Context, session string, t *trail) error
 		return r.finish(folder, session, t.sealed.Summary)
 	}
 	rec := &Recorder{in: r, meta: Meta{Session: session}, folder: folder, digest: bodyHash(text)}
+	if len(t.chunks) > 0 {
+		// What was logged counts, and not what lies there now: verify compares them.
+		rec.digest = t.chunks[0].Meta
+	}
 	// The names that the entries carry; a damaged meta.json is found by its hash.
 	if err := json.Unmarshal(text, &rec.meta); err != nil || rec.meta.Session != session {
 		rec.meta = Meta{Session: session}

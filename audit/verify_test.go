@@ -290,6 +290,7 @@ func TestVerifyBesideAWriter(t *testing.T) {
 	go func() {
 		defer close(done)
 		for i := range 30 {
+			begun(t, r, fmt.Sprint("s", i))
 			rec, err := r.Start(t.Context(), Meta{Session: fmt.Sprint("s", i)})
 			if err != nil {
 				t.Error(err)

@@ -79,7 +79,7 @@ func (c *recordingCheck) check(ctx context.Context, v *verifier) error {
 		if v.trails[session] != nil || !wanted(session) {
 			continue
 		}
-		if c.open[session] {
+		if _, started := v.refs.sessions[session]; c.open[session] && started {
 			v.Notes = append(v.Notes, fmt.Sprintf("recording %s has just begun: the log names nothing of it yet", session))
 			continue
 		}

@@ -391,4 +391,28 @@ var audit = []Guard{
 		"if err != nil {",
 		"./audit", "TestEveryKindOfTamperingIsFound", "recording altered",
 	},
+	{
+		"audit.rescue-meta", "audit/rescue.go",
+		"rec.digest = t.chunks[0].Meta",
+		"rec.digest = bodyHash(text)",
+		"./audit", "TestMetaChangedBehindACrashIsFound", "recorder or logger fails open",
+	},
+	{
+		"audit.seal-meta", "audit/rescue.go",
+		"if len(t.chunks) > 0 && t.chunks[0].Meta != s.Meta {",
+		"if false {",
+		"./audit", "TestSealOverAnotherMetaIsFound", "recorder or logger fails open",
+	},
+	{
+		"audit.rescue-started", "audit/rescue.go",
+		"if !t.started && len(t.chunks) == 0 && t.sealed == nil {",
+		"if false {",
+		"./audit", "TestPlantedRecordingDoesNotBecomeTrue", "recorder or logger fails open",
+	},
+	{
+		"audit.verify-started", "audit/verifyrec.go",
+		"c.open[session] && started {",
+		"c.open[session] && (started || true) {",
+		"./audit", "TestPlantedRecordingDoesNotBecomeTrue", "recorder or logger fails open",
+	},
 }
