@@ -68,7 +68,7 @@ type Gate struct {
 	holds     map[string]*hold      // connections that wait for a confirmation
 	perSource map[netip.Addr]int    // how many of holds come from there
 	waiting   map[string]int        // held connections by request
-	cut       map[string]*Ended     // grants that ended, whatever store and log say yet
+	cut       map[string]*Ended     // grants and sign-ins that ended, whatever store and log say yet
 	refusals  map[string]int        // refusals before identity since the last entry
 	busy      sync.WaitGroup        // Open and Run calls under way, and the gate's own goroutines
 }

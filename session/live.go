@@ -120,6 +120,9 @@ func (g *Gate) enter(s *Session) error {
 	if why := g.cut[s.grant.ID]; why != nil {
 		return why
 	}
+	if why := g.cut[s.who.signIn]; why != nil && s.who.proof == identity.ByBrowser {
+		return why
+	}
 	g.live[s.id] = s
 	g.busy.Add(1)
 	return nil
@@ -144,6 +147,13 @@ func (s *Session) start(ctx context.Context) (Record, error) {
 		return r, s.expired()
 	}
 	err := s.g.permit(ctx, func(t Tx) error {
+		if s.who.proof == identity.ByBrowser { // certificates and tokens live on after a sign-out
+			if _, err := standing(t, s.who.signIn); errors.Is(err, ErrNotFound) {
+				return &Ended{Cause: ErrSignedOut.Cause, Say: "you are signed out", At: time.Now()}
+			} else if err != nil {
+				return err
+			}
+		}
 		if err := t.SaveSession(r); err != nil {
 			return err
 		}

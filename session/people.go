@@ -224,9 +224,14 @@ func (g *Gate) endSignIns(ctx context.Context, by identity.User, why *Ended, pic
 	if err != nil {
 		return err
 	}
+	var signIns []string
+	for _, in := range ending {
+		signIns = append(signIns, in.ID)
+	}
+	defer g.markCut(why, signIns...)()
 	g.cutGrants(why, grants...)
 	g.eachLive(func(s *Session) { // those under a grant that another sign-in asked for
-		if s.who.proof == identity.ByBrowser && slices.ContainsFunc(ending, func(in identity.SignIn) bool { return in.ID == s.who.signIn }) {
+		if s.who.proof == identity.ByBrowser && slices.Contains(signIns, s.who.signIn) {
 			s.cancel(why)
 		}
 	})

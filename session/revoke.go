@@ -36,6 +36,23 @@ func (g *Gate) cutGrants(why *Ended, grants ...string) {
 	}
 }
 
+// markCut keeps what a browser proved from beginning to live until the end of these
+// sign-ins is written down, or could not be; then the store refuses it.
+func (g *Gate) markCut(why *Ended, signIns ...string) (undo func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, id := range signIns {
+		g.cut[id] = why
+	}
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		for _, id := range signIns {
+			delete(g.cut, id)
+		}
+	}
+}
+
 // MayCut says whether somebody may revoke grants and kill sessions on a target.
 func (g *Gate) MayCut(by identity.SignIn, target string) error {
 	if g.Policy().Has(policy.RightCut, by.User, target) {

@@ -56,4 +56,28 @@ var httpFront = []Guard{
 		"{",
 		"./protocols/http", "TestPreamble", "unbounded input: a PROXY header",
 	},
+	{
+		"protocols/http.call-refused", "protocols/http/refuse.go",
+		"\tif isCall(r.Header) {\n\t\trefuseCall",
+		"\tif false {\n\t\trefuseCall",
+		"./protocols/http", "TestCallsAreRefused", "a refusal that the client cannot read: gRPC",
+	},
+	{
+		"protocols/http.cut-call", "protocols/http/relay.go",
+		"\t\t_ = a.rc.SetReadDeadline(time.Now().Add(-time.Hour)) // what sends",
+		"\t\t// what sends",
+		"./protocols/http", "TestCutCalls", "live connections outlive the grant: gRPC",
+	},
+	{
+		"session.signed-out-before-run", "session/live.go",
+		"if s.who.proof == identity.ByBrowser { // certificates",
+		"if false { // certificates",
+		"./session", "TestSignedOutBeforeItRuns", "live connections outlive the grant: signed out between Open and Run",
+	},
+	{
+		"session.signing-out-before-run", "session/live.go",
+		"if why := g.cut[s.who.signIn]; why != nil && s.who.proof == identity.ByBrowser {",
+		"if why := g.cut[s.who.signIn]; why != nil && false {",
+		"./session", "TestSigningOutBeforeItRuns", "live connections outlive the grant: signed out between Open and Run",
+	},
 }

@@ -27,6 +27,9 @@ const (
 	closeWait  = 5 * time.Second // of what is under way when the gate has stopped
 )
 
+// limits are those that tests shorten.
+type limits struct{ head, idle, stall time.Duration }
+
 // conn is one client connection. net/http reads its requests; with HTTP/2 several are
 // under way at once.
 type conn struct {
@@ -75,7 +78,7 @@ func (c *conn) serve(ctx context.Context) error {
 		return fmt.Errorf("clear the handshake's deadline: %w", err)
 	}
 	srv := &http.Server{
-		Handler: c, ReadHeaderTimeout: headWait, IdleTimeout: idleWait, MaxHeaderBytes: maxHead,
+		Handler: c, ReadHeaderTimeout: c.h.limits.head, IdleTimeout: c.h.limits.idle, MaxHeaderBytes: maxHead,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is refused here like everything ambiguous
 		ErrorLog:                     slog.NewLogLogger(c.h.log.Handler(), slog.LevelDebug),
 		BaseContext:                  func(net.Listener) context.Context { return ctx },

@@ -6,6 +6,7 @@
 //
 //  1. TLS; a client certificate is asked for on targets' names only. The name in TLS
 //     and the request's Host must agree (421 otherwise).
+//     Behind a trusted proxy the client's address is what that proxy says (behind.go).
 //  2. The gate's own name goes to the gate's pages. A target's name goes on here, and
 //     every other name is refused.
 //  3. What is ambiguous is refused: absolute-form and asterisk-form, CONNECT, TRACE,
@@ -28,7 +29,7 @@
 //     of that header and of what the gate sets is taken out of what the client sent,
 //     and so are the gate's cookies and tokens.
 //  8. The cut: requests under way are aborted, websockets closed with 1008 and our
-//     sentence, gRPC with PERMISSION_DENIED; the next navigation shows why.
+//     sentence, gRPC with PERMISSION_DENIED (UNAVAILABLE where the gate stops); the next navigation shows why.
 //
 // The role is, in this order: the header Sallyport-Role (not with a cookie: a page's
 // script could set it), the role that the browser came back with, the person's newest running grant, the target's option, its only role,

@@ -100,7 +100,8 @@ func (Protocol) Configure(c proxy.Config) (proxy.Handler, error) {
 	}
 	h := &handler{
 		config: c, base: base, gateHost: strings.ToLower(base.Host), idle: maxIdle, log: c.Log,
-		lives: map[key]*live{}, ends: map[key]ending{}, visitors: map[[32]byte]*visitor{}, codes: map[[32]byte]code{},
+		limits: limits{headWait, idleWait, stallWait},
+		lives:  map[key]*live{}, ends: map[key]ending{}, visitors: map[[32]byte]*visitor{}, codes: map[[32]byte]code{},
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -132,6 +133,7 @@ type handler struct {
 	gateHost string // host[:port] of the gate's own pages, lower case
 	tls      *tls.Config
 	idle     time.Duration
+	limits   limits
 	trusted  networks
 	preamble bool // of the PROXY protocol, from trusted proxies
 	log      *slog.Logger

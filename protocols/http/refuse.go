@@ -123,6 +123,10 @@ func (c *conn) refuse(w http.ResponseWriter, r *http.Request, s *site, err error
 	if code == http.StatusUnauthorized {
 		head.Set("WWW-Authenticate", `Bearer realm="sallyport"`)
 	}
+	if isCall(r.Header) {
+		refuseCall(w, code, say, open)
+		return
+	}
 	if isPage(r) {
 		view := pageView{Title: http.StatusText(code), Say: sentence(say)}
 		switch {

@@ -29,7 +29,7 @@ func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
 		return
 	}
 	begun := time.Now()
-	a := &answer{ResponseWriter: w, rc: http.NewResponseController(w), conn: c, two: r.ProtoMajor == 2}
+	a := &answer{ResponseWriter: w, rc: http.NewResponseController(w), conn: c, two: r.ProtoMajor == 2, call: isCall(r.Header)}
 	body := &upload{a: a}
 	defer func() {
 		a.finish()
@@ -40,7 +40,7 @@ func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
 	defer cancel(nil)
 	stop := l.after(func() {
 		l.cut()
-		a.cut(r.Header.Get("Content-Type"))
+		a.cut()
 		cancel(l.cause())
 	})
 	defer stop()
@@ -98,7 +98,7 @@ func (l *live) reverse() *httputil.ReverseProxy {
 		},
 		ModifyResponse: func(res *http.Response) error {
 			cleanAnswer(res.Header)
-			if strings.HasPrefix(res.Header.Get("Content-Type"), "application/grpc") {
+			if isCall(res.Header) {
 				res.Body = &call{ReadCloser: res.Body, res: res, cause: l.cause}
 			}
 			return nil
@@ -179,6 +179,7 @@ type answer struct {
 	rc    *http.ResponseController
 	conn  *conn
 	two   bool // HTTP/2
+	call  bool // of gRPC
 	bytes atomic.Int64
 
 	mu      sync.Mutex
@@ -226,7 +227,7 @@ func (a *answer) Write(p []byte) (int, error) {
 	if cut {
 		return 0, errCut
 	}
-	_ = a.rc.SetWriteDeadline(time.Now().Add(stallWait))
+	_ = a.rc.SetWriteDeadline(time.Now().Add(a.conn.h.limits.stall))
 	n, err := a.ResponseWriter.Write(p)
 	_ = a.rc.SetWriteDeadline(time.Time{})
 	a.bytes.Add(int64(n))
@@ -235,7 +236,7 @@ func (a *answer) Write(p []byte) (int, error) {
 
 // FlushError sends what is buffered; http.ResponseController looks for it.
 func (a *answer) FlushError() error {
-	_ = a.rc.SetWriteDeadline(time.Now().Add(stallWait))
+	_ = a.rc.SetWriteDeadline(time.Now().Add(a.conn.h.limits.stall))
 	err := a.rc.Flush()
 	_ = a.rc.SetWriteDeadline(time.Time{})
 	return err
@@ -243,13 +244,14 @@ func (a *answer) FlushError() error {
 
 // cut ends an answer that has begun, so that its client sees that it is not the
 // whole; one that has not begun is still to say why.
-func (a *answer) cut(kind string) {
+func (a *answer) cut() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.begun || a.taken {
+	if !a.begun || a.taken || a.over {
 		return
 	}
-	if strings.HasPrefix(kind, "application/grpc") {
+	if a.call {
+		_ = a.rc.SetReadDeadline(time.Now().Add(-time.Hour)) // what sends the client's messages on sees the cut by it alone
 		time.AfterFunc(grace, func() {
 			a.mu.Lock()
 			defer a.mu.Unlock()
@@ -291,7 +293,9 @@ type upload struct {
 
 // Read reads a part of the body.
 func (u *upload) Read(p []byte) (int, error) {
-	_ = u.a.rc.SetReadDeadline(time.Now().Add(stallWait)) // fails only on a closed connection
+	if !u.a.call { // whose client may listen for hours and say nothing
+		_ = u.a.rc.SetReadDeadline(time.Now().Add(u.a.conn.h.limits.stall)) // fails only on a closed connection
+	}
 	n, err := u.ReadCloser.Read(p)
 	u.n.Add(int64(n))
 	if err != nil {
@@ -303,23 +307,4 @@ func (u *upload) Read(p []byte) (int, error) {
 		}
 	}
 	return n, err
-}
-
-// call is the answer to a gRPC call: at the cut it ends with a status of its own.
-type call struct {
-	io.ReadCloser
-	res   *http.Response
-	cause func() error
-}
-
-// Read reads a part of the answer.
-func (c *call) Read(p []byte) (int, error) {
-	n, err := c.ReadCloser.Read(p)
-	why := c.cause()
-	if err == nil || why == nil || errors.Is(err, io.EOF) {
-		return n, err
-	}
-	say, _ := session.Message(why)
-	c.res.Trailer = http.Header{"Grpc-Status": {"7"}, "Grpc-Message": {url.PathEscape(say)}} // PERMISSION_DENIED
-	return n, io.EOF
 }

@@ -81,6 +81,8 @@ type options struct {
 	front   string   // where a proxy before the gate listens; then the gate is plaintext
 	pass    bool     // the front passes TLS on, with a header of the PROXY protocol
 	trusted []string // trusted_proxies
+	address string   // of another target than the handler
+	limits  limits   // zero: the usual ones
 }
 
 // world is a gate with an HTTP listener in front of an application.
@@ -102,6 +104,8 @@ type world struct {
 // later is a handler that is known after its listener is bound.
 type later struct{ proxy.Handler }
 
+func own(l *later) *handler { return l.Handler.(*handler) } //nolint:forcetypeassert // Configure makes no other
+
 func newWorld(t testing.TB, app http.Handler, o options) *world {
 	t.Helper()
 	w := &world{server: &proxy.Server{}}
@@ -122,6 +126,9 @@ func newWorld(t testing.TB, app http.Handler, o options) *world {
 	}
 	address = w.target.Listener.Addr().String()
 	t.Cleanup(w.target.Close)
+	if o.address != "" {
+		address = o.address
+	}
 	handler := &later{}
 	must(t, w.server.Listen(t.Context(), proxy.Listener{Name: Name, Address: "127.0.0.1:0", Handler: handler}))
 	w.listen = w.server.Addrs()[0].String()
@@ -182,6 +189,9 @@ target "other" {
 	var err error
 	handler.Handler, err = Protocol{}.Configure(config)
 	must(t, err)
+	if o.limits != (limits{}) {
+		own(handler).limits = o.limits
+	}
 	served := make(chan error, 1)
 	go func() { served <- w.server.Serve(context.Background()) }()
 	t.Cleanup(func() {
