@@ -47,7 +47,7 @@ var (
 	// ErrForged: an outbox row is not what Encode made.
 	ErrForged = errors.New("an outbox row is not what was logged")
 	// ErrLocked: another process writes the log.
-	ErrLocked = errors.New("the audit log is in use by another process")
+	ErrLocked = errors.New("the audit log is in use by another process; end that sallyport first")
 	// ErrDamaged is every *Damage.
 	ErrDamaged = errors.New("the audit log is damaged")
 	// ErrNoLog: there is no log in the folder.

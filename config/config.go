@@ -160,6 +160,8 @@ type LoginCA struct {
 // Store keeps requests, grants and sessions.
 type Store struct {
 	// Path is the SQLite file, on a local disk: network file systems lose its locks.
+	// Beside it lies PATH-reserve, 8 MiB that are given up on a full disk, so that a
+	// revoke can be written down then.
 	Path string `hcl:"path"`
 
 	Body hcl.Body `hcl:",body"`

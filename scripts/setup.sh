@@ -83,6 +83,13 @@ if ((${#missing[@]})); then
 	rm -f "$log"
 fi
 
+# As root the demo's machine web-1 has an account of its own: it has no password, and is
+# expired, so that nothing but the demo's own sshd lets anybody in.
+if ((EUID == 0)) && [[ " $* " == *" server "* ]] && ! id sallyport-web-1 >/dev/null 2>&1 && command -v useradd >/dev/null; then
+	echo "Adding the account sallyport-web-1."
+	useradd --system --user-group --create-home --home-dir /var/lib/sallyport-web-1 --shell /bin/sh --expiredate 1 sallyport-web-1
+fi
+
 if [[ " $* " == *" tests "* && -f package-lock.json && ! -d node_modules ]]; then
 	echo "Installing the packages of package-lock.json with npm."
 	command -v npm >/dev/null || {

@@ -386,7 +386,7 @@ func (g *Gate) permit(ctx context.Context, fn func(Tx) error, changes ...Change)
 // restrict writes down something that has already been acted on. Where that cannot
 // be done the gate stops.
 func (g *Gate) restrict(ctx context.Context, fn func(Tx) error, changes ...Change) error {
-	counter, err := g.c.Store.Update(context.WithoutCancel(ctx), fn)
+	counter, err := g.c.Store.Restrict(context.WithoutCancel(ctx), fn)
 	if isUsers(err) {
 		return err
 	}

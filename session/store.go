@@ -15,6 +15,9 @@ type Store interface {
 	// disk, and the position is the last counter logged (0: none). An error from fn
 	// or from the disk leaves nothing changed.
 	Update(ctx context.Context, fn func(Tx) error) (counter uint64, err error)
+	// Restrict is Update for what takes away: it also finds room on a full disk, for a
+	// while. fn may run twice, and only the last run counts.
+	Restrict(ctx context.Context, fn func(Tx) error) (counter uint64, err error)
 	// View runs fn on one consistent snapshot; fn must not save or log.
 	View(ctx context.Context, fn func(Tx) error) error
 	// Outbox returns up to limit rows with counters above after, in order.

@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -46,6 +48,7 @@ type DB struct {
 	read   *sql.DB // a pool of read-only connections
 	write  *sql.DB // exactly one connection, used by the writer alone
 	conn   *sql.Conn
+	spare  *reserve
 
 	jobs   chan *job
 	mu     sync.RWMutex // held for reading while sending to jobs; for writing to close
@@ -54,16 +57,21 @@ type DB struct {
 }
 
 type job struct {
-	fn      func(session.Tx) error
-	counter uint64
-	err     error
-	done    chan struct{}
+	fn        func(session.Tx) error
+	restricts bool // may use the reserve
+	counter   uint64
+	err       error
+	done      chan struct{}
 }
 
 // Open opens or makes the database at path (mode 0600). encode turns logged events
 // into outbox rows.
 func Open(path string, encode Encoder) (*DB, error) {
 	if err := private(path); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	path, err := filepath.EvalSymlinks(path) // SQLite's files and the reserve are beside the real one
+	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	write, err := sql.Open("sqlite3", dsn(path, "rw"))
@@ -78,12 +86,16 @@ func Open(path string, encode Encoder) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", path, err), write.Close())
 	}
+	spare, err := openReserve(path, reserveSize)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", path, err), conn.Close(), write.Close())
+	}
 	read, err := sql.Open("sqlite3", dsn(path, "ro"))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open store: %w", err), conn.Close(), write.Close())
 	}
 	read.SetMaxOpenConns(4)
-	db := &DB{encode: encode, read: read, write: write, conn: conn, jobs: make(chan *job, batch), done: make(chan struct{})}
+	db := &DB{encode: encode, read: read, write: write, conn: conn, spare: spare, jobs: make(chan *job, batch), done: make(chan struct{})}
 	go db.writer()
 	return db, nil
 }
@@ -154,10 +166,18 @@ func (db *DB) Close() error {
 // Update satisfies session.Store. Once fn has begun, ctx no longer matters: other
 // updates may share its transaction.
 func (db *DB) Update(ctx context.Context, fn func(session.Tx) error) (uint64, error) {
+	return db.submit(ctx, &job{fn: fn, done: make(chan struct{})})
+}
+
+// Restrict satisfies session.Store: on a full disk it has the reserve.
+func (db *DB) Restrict(ctx context.Context, fn func(session.Tx) error) (uint64, error) {
+	return db.submit(ctx, &job{fn: fn, restricts: true, done: make(chan struct{})})
+}
+
+func (db *DB) submit(ctx context.Context, j *job) (uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	j := &job{fn: fn, done: make(chan struct{})}
 	db.mu.RLock()
 	if db.closed {
 		db.mu.RUnlock()
@@ -191,16 +211,48 @@ func (db *DB) writer() {
 }
 
 // commit runs the jobs in one transaction, each in a savepoint of its own, and
-// releases their callers only once the whole is on disk.
+// releases their callers only once the whole is on disk. On a full disk only
+// restrictions are left, which are run again with the reserve given up; until it is
+// whole again nothing else may use the room.
 func (db *DB) commit(jobs []*job) {
-	err := db.transact(jobs)
+	var err error
+	if !db.spare.whole() {
+		jobs = restrictions(jobs, errLow)
+	}
+	if len(jobs) > 0 {
+		err = db.transact(jobs)
+	}
+	if noRoom(err) && slices.ContainsFunc(jobs, func(j *job) bool { return j.restricts }) && db.spare.give() {
+		jobs = restrictions(jobs, described(err))
+		err = db.transact(jobs)
+	}
 	for _, j := range jobs {
-		if err != nil && j.err == nil {
-			j.err = described(err)
+		if err != nil {
 			j.counter = 0
+			if j.err == nil || full(j.err) {
+				j.err = described(err)
+			}
 		}
 		close(j.done)
 	}
+}
+
+// errLow says that the reserve was given up, and there is no room yet to make it again.
+var errLow = fmt.Errorf("store: %w", audit.ErrFull)
+
+// restrictions returns the jobs that restrict, to be run afresh, and refuses the others.
+func restrictions(jobs []*job, why error) []*job {
+	var rest []*job
+	for _, j := range jobs {
+		j.err, j.counter = nil, 0
+		if j.restricts {
+			rest = append(rest, j)
+			continue
+		}
+		j.err = why
+		close(j.done)
+	}
+	return rest
 }
 
 func (db *DB) transact(jobs []*job) (err error) {
@@ -312,11 +364,15 @@ func (db *DB) Counter(ctx context.Context) (uint64, error) {
 // described says a full disk in the log's own word, so that everybody above knows
 // one error for it.
 func described(err error) error {
-	var e sqlite3.Error
-	if errors.As(err, &e) && e.Code == sqlite3.ErrFull {
+	if noRoom(err) {
 		return fmt.Errorf("store: %w: %w", audit.ErrFull, err)
 	}
 	return fmt.Errorf("store: %w", err)
+}
+
+func noRoom(err error) bool {
+	var e sqlite3.Error
+	return errors.As(err, &e) && e.Code == sqlite3.ErrFull
 }
 
 // full reports errors after which SQLite may have rolled back the whole transaction.

@@ -191,7 +191,7 @@ Everything is in %s. Ctrl-C stops all of it.
 func sshText(d *demo.Demo) string {
 	host, port, err := net.SplitHostPort(d.SSH)
 	if err != nil {
-		return "There is no web-1 to enter by ssh: no sshd was found (Debian: sudo apt-get install openssh-server)."
+		return fmt.Sprintf("There is no web-1 to enter by ssh: %v.", d.NoSSH)
 	}
 	return fmt.Sprintf("So does a machine. Alice enters web-1 by ssh, and Bob approves:\n\n     ssh -p %s -o UserKnownHostsFile=%s deploy@web-1@%s", port, shellQuote(d.KnownHosts), host)
 }

@@ -77,7 +77,7 @@ func TestDemoSaysHowToEnterOrWhyNot(t *testing.T) {
 	if !strings.Contains(with, "ssh -p 6422 -o UserKnownHostsFile=/d/known_hosts deploy@web-1@localhost") {
 		t.Error(with)
 	}
-	if without := sshText(&demo.Demo{}); !strings.Contains(without, "no sshd was found") || strings.Contains(without, "\n") {
+	if without := sshText(&demo.Demo{NoSSH: demo.ErrNoSSHD}); !strings.Contains(without, "no sshd was found") || strings.Contains(without, "\n") {
 		t.Error(without)
 	}
 }

@@ -43,7 +43,8 @@ type Demo struct {
 	Web      string // https://sallyport.localhost:8443
 	Postgres string // where clients connect: localhost:6432
 	App      string // https://app.localhost:8443
-	SSH      string // where clients connect: localhost:6422; "": there is no sshd for web-1
+	SSH      string // where clients connect: localhost:6422; "": there is no web-1
+	NoSSH    error  // why there is no web-1: ErrNoSSHD or ErrNoGuest
 	Issuer   string
 	CA       string // PEM file
 	Users    []devidp.User
@@ -100,11 +101,8 @@ func Start(ctx context.Context, o Options) (_ *Demo, err error) {
 	if d.app, err = startApp(ctx, local(s.Ports.App)); err != nil {
 		return nil, err
 	}
-	if path := findSSHD(owner); path != "" {
-		d.SSH = net.JoinHostPort("localhost", strconv.Itoa(s.Ports.SSH))
-		if err := d.startSSHD(ctx, path, owner, s.Ports.SSHD); err != nil {
-			return nil, err
-		}
+	if err := d.startMachine(ctx, s.Ports); err != nil {
+		return nil, err
 	}
 	secret, err := d.secret("oidc-client")
 	if err != nil {
@@ -175,6 +173,25 @@ func (d *Demo) startTarget(ctx context.Context, keys *keys) error {
 		}
 	}
 	return d.server.start(ctx, d.CA, passwords["reader"])
+}
+
+// startMachine starts web-1, or says in NoSSH why there is none.
+func (d *Demo) startMachine(ctx context.Context, at ports) error {
+	path, account, err := machine()
+	if d.NoSSH = err; err != nil {
+		return nil //nolint:nilerr // a demo without web-1 is said, and is no failure
+	}
+	d.SSH = net.JoinHostPort("localhost", strconv.Itoa(at.SSH))
+	return d.startSSHD(ctx, path, account, at.SSHD)
+}
+
+// machine finds sshd and who is to run it.
+func machine() (path string, account *owner, err error) {
+	if path, err = findSSHD(); err != nil {
+		return "", nil, err
+	}
+	account, err = guest()
+	return path, account, err
 }
 
 func (d *Demo) startProvider(s *state, keys *keys, secret string) error {

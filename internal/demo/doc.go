@@ -10,5 +10,7 @@
 //	DIR/ssh-host.key  ssh-host-ca.key  ssh-session-ca.key  known_hosts
 //	DIR/gate.db  DIR/audit/  DIR/recordings/
 //
-// Everything is on loopback, and only what the gate is told opens the target.
+// Everything is on loopback, and only what the gate is told opens the target. Run by
+// root, database and machine have an account each; otherwise both run as whoever
+// started the demo, who alone could give them others.
 package demo

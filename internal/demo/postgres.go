@@ -38,8 +38,8 @@ type postgres struct {
 
 // owner is another user, because PostgreSQL refuses to run as root.
 type owner struct {
-	name     string
-	uid, gid uint32
+	name, home string
+	uid, gid   uint32
 }
 
 // ErrNoPostgres says that there is no server, and what to type.
@@ -94,17 +94,21 @@ func otherUser() (*owner, error) {
 		return nil, nil
 	}
 	for _, name := range []string{"postgres", "nobody"} {
-		found, err := user.Lookup(name)
-		if err != nil {
-			continue
-		}
-		uid, errUID := strconv.ParseUint(found.Uid, 10, 32)
-		gid, errGID := strconv.ParseUint(found.Gid, 10, 32)
-		if errUID == nil && errGID == nil {
-			return &owner{name: name, uid: uint32(uid), gid: uint32(gid)}, nil
+		if found, err := lookup(name); err == nil {
+			return found, nil
 		}
 	}
 	return nil, errors.New("PostgreSQL does not run as root, and there is no user postgres or nobody; run the demo as another user")
+}
+
+func lookup(name string) (*owner, error) {
+	found, err := user.Lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	uid, errUID := strconv.ParseUint(found.Uid, 10, 32)
+	gid, errGID := strconv.ParseUint(found.Gid, 10, 32)
+	return &owner{name: name, home: found.HomeDir, uid: uint32(uid), gid: uint32(gid)}, errors.Join(errUID, errGID)
 }
 
 // command runs one of PostgreSQL's programs as its owner, in a group of its own, so

@@ -24,9 +24,10 @@ import (
 // nobody enters it but whom the demo's session CA certified.
 type sshd struct {
 	path    string // of the program
-	dir     string // its configuration, key and log; the account's home is in it
+	dir     string // its configuration, key and log
 	owner   *owner // nil: ourselves
 	account string
+	home    string
 	port    int
 	hostKey string // the public key as a line
 
@@ -35,21 +36,42 @@ type sshd struct {
 	err  error         // why; read after done
 }
 
-// findSSHD returns "" where there is no sshd, or nobody with a shell to run it as.
-func findSSHD(o *owner) string {
-	if o != nil && o.name == "nobody" {
-		return ""
+// Guest is web-1's account where the demo runs as root. It is not PostgreSQL's: whoever
+// enters web-1 must not own the database behind the gate, nor one that this machine had
+// before. scripts/setup.sh makes it.
+const Guest = "sallyport-web-1"
+
+// guest is who runs sshd: nil is ourselves, as only root can be somebody else. Where
+// there is no such account it returns ErrNoGuest.
+func guest() (*owner, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil //nolint:nilnil // nobody else, and that is no error
 	}
+	found, err := lookup(Guest)
+	if err != nil {
+		return nil, ErrNoGuest
+	}
+	return found, nil
+}
+
+// Why there is no web-1, each with what to type.
+var (
+	ErrNoSSHD  = errors.New("no sshd was found; type: sudo apt-get install openssh-server (Debian)")
+	ErrNoGuest = errors.New("as root it needs an account of its own; type: " +
+		"useradd --system --user-group --create-home --home-dir /var/lib/" + Guest + " --shell /bin/sh --expiredate 1 " + Guest)
+)
+
+func findSSHD() (string, error) {
 	for _, path := range []string{"/usr/sbin/sshd", "/usr/bin/sshd", "/usr/local/sbin/sshd"} {
 		if runs(path) {
-			return path
+			return path, nil
 		}
 	}
 	path, err := exec.LookPath("sshd")
 	if err != nil || !filepath.IsAbs(path) { // sshd starts itself anew by its whole path
-		return ""
+		return "", ErrNoSSHD
 	}
-	return path
+	return path, nil
 }
 
 const sshdConfig = `ListenAddress %[1]s
@@ -68,7 +90,7 @@ PrintLastLog no
 PermitUserRC no
 Subsystem sftp internal-sftp
 AcceptEnv LANG LC_* GIT_PROTOCOL
-SetEnv HOME=%[2]s/home
+SetEnv HOME=%[3]s
 AllowTcpForwarding no
 AllowAgentForwarding no
 X11Forwarding no
@@ -77,17 +99,20 @@ X11Forwarding no
 // startSSHD makes what is missing for web-1 and starts it.
 func (d *Demo) startSSHD(ctx context.Context, path string, o *owner, port int) error {
 	s := &sshd{path: path, dir: d.path("web-1"), owner: o, port: port}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
 	if o != nil {
-		s.account = o.name
+		s.account, s.home = o.name, o.home
 	} else {
 		me, err := user.Current()
 		if err != nil {
 			return fmt.Errorf("find who runs the demo: %w", err)
 		}
-		s.account = me.Username
-	}
-	if err := os.MkdirAll(s.home(), 0o700); err != nil {
-		return err
+		s.account, s.home = me.Username, filepath.Join(s.dir, "home")
+		if err := os.MkdirAll(s.home, 0o700); err != nil {
+			return err
+		}
 	}
 	host, err := sshKey(filepath.Join(s.dir, "host"))
 	if err != nil {
@@ -97,7 +122,7 @@ func (d *Demo) startSSHD(ctx context.Context, path string, o *owner, port int) e
 	if err := d.gateKeys(s); err != nil {
 		return err
 	}
-	text := fmt.Sprintf(sshdConfig, local(port), s.dir)
+	text := fmt.Sprintf(sshdConfig, local(port), s.dir, s.home)
 	if err := os.WriteFile(filepath.Join(s.dir, "sshd_config"), []byte(text), 0o644); err != nil {
 		return err
 	}
@@ -138,10 +163,8 @@ func line(key gossh.Signer) string {
 	return strings.TrimSpace(string(gossh.MarshalAuthorizedKey(key.PublicKey())))
 }
 
-func (s *sshd) home() string { return filepath.Join(s.dir, "home") }
-
-// give makes the home and the host key the owner's, and no more: whoever enters web-1
-// must not move what we write at the next start.
+// give makes the host key the owner's, and no more: whoever enters web-1 must not move
+// what we write at the next start.
 func (s *sshd) give() error {
 	if s.owner == nil {
 		return nil
@@ -149,12 +172,7 @@ func (s *sshd) give() error {
 	if err := os.Chmod(s.dir, 0o711); err != nil { //nolint:gosec // the owner passes through
 		return err
 	}
-	for _, name := range []string{"home", "host"} {
-		if err := os.Lchown(filepath.Join(s.dir, name), int(s.owner.uid), int(s.owner.gid)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return os.Lchown(filepath.Join(s.dir, "host"), int(s.owner.uid), int(s.owner.gid))
 }
 
 // start starts the server and returns once it listens.
@@ -166,8 +184,8 @@ func (s *sshd) start(ctx context.Context) error {
 	defer log.Close()
 	// Its own context: Ctrl-C must not kill it before the gate has ended its sessions.
 	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), s.path, "-D", "-e", "-f", filepath.Join(s.dir, "sshd_config"))
-	s.cmd.Dir = s.home()
-	s.cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC", "HOME=" + s.home()}
+	s.cmd.Dir = s.home
+	s.cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC", "HOME=" + s.home}
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM} // it ends with us, even after kill -9
 	if s.owner != nil {

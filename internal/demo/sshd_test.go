@@ -18,7 +18,11 @@ import (
 // move what the demo writes at its next start.
 func TestSSHDAdmitsOnlyTheSessionCA(t *testing.T) {
 	dir := folder(t)
-	who, err := otherUser()
+	who, err := guest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := findSSHD()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +31,7 @@ func TestSSHDAdmitsOnlyTheSessionCA(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := &Demo{Dir: dir, SSH: "localhost:6422"}
-	if err := d.startSSHD(t.Context(), findSSHD(who), who, port); err != nil {
+	if err := d.startSSHD(t.Context(), path, who, port); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -48,6 +52,9 @@ func TestSSHDAdmitsOnlyTheSessionCA(t *testing.T) {
 		}
 	}
 	if who != nil {
+		if database, err := otherUser(); err != nil || database.uid == who.uid || database.gid == who.gid {
+			t.Errorf("web-1 and the database share an account: %+v, %+v, %v", who, database, err)
+		}
 		for _, name := range []string{".", "sshd_config", "session-ca.pub", "log"} {
 			if info, err := os.Stat(d.path("web-1", name)); err != nil || owned(info) != uint32(os.Geteuid()) {
 				t.Errorf("%s is not ours: %v", name, err)

@@ -55,4 +55,16 @@ var store = []Guard{
 		"if false && (t.encode == nil) {",
 		"./store", "TestViewCannotLog", "state and log differ",
 	},
+	{
+		"store.reserve", "store/store.go",
+		"if noRoom(err) && slices.ContainsFunc(jobs,",
+		"if false && noRoom(err) && slices.ContainsFunc(jobs,",
+		"./store", "TestRestrictionsFindRoomOnAFullDisk", "a revoke on a full disk is undone by the next start",
+	},
+	{
+		"store.reserve-for-restrictions", "store/store.go",
+		"if !db.spare.whole() {",
+		"if !db.spare.whole() && false {",
+		"./store", "TestRestrictionsFindRoomOnAFullDisk", "a revoke on a full disk is undone by the next start",
+	},
 }

@@ -1,0 +1,237 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/sallyport/sallyport/session"
+)
+
+// A disk is a small one of its own, which only root may mount.
+type disk struct{ dir string }
+
+func smallDisk(t *testing.T, dir string, mib int) disk {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0700", mib)); err != nil {
+		t.Fatalf("mount a small disk (this test runs as root): %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return disk{dir}
+}
+
+// fill takes all that is left.
+func (d disk) fill(t *testing.T) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(d.dir, "fill"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size := 1 << 20; size > 0; {
+		if _, err := f.Write(make([]byte, size)); err == nil {
+			continue
+		} else if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+		size /= 2
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// free gives it back.
+func (d disk) free(t *testing.T) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(d.dir, "fill")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// withDisk is a demo's folder in which these parts are on a small disk.
+func withDisk(t *testing.T, parts ...string) (string, disk) {
+	t.Helper()
+	dir := freshDir(t)
+	small := smallDisk(t, filepath.Join(dir, "disk"), 48)
+	for _, part := range parts {
+		if part != "gate.db" {
+			if err := os.Mkdir(filepath.Join(small.dir, part), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Symlink(filepath.Join("disk", part), filepath.Join(dir, part)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, small
+}
+
+const diskIsFull = "the gate's disk is full, so nothing new opens until there is space; ask the platform team"
+
+// askWriter makes a request and takes it back.
+func (b *browser) askWriter() error {
+	var r session.Request
+	if err := b.call(http.MethodPost, "/api/v1/requests", `{"target":"orders","role":"writer","reason":"load","duration":"7m"}`, &r); err != nil {
+		return err
+	}
+	return b.call(http.MethodPost, "/api/v1/requests/"+r.ID+"/withdraw", "", nil)
+}
+
+// untilFull makes requests until the gate says that its disk is full: what it has in
+// hand (SQLite's write-ahead log begins again at its start) lasts for a while.
+func (b *browser) untilFull(t *testing.T) {
+	t.Helper()
+	for range 3000 {
+		if err := b.askWriter(); err != nil {
+			if !strings.Contains(err.Error(), diskIsFull[1:]) {
+				t.Fatalf("a request on a full disk: %v", err)
+			}
+			return
+		}
+	}
+	t.Fatal("3,000 requests found room on a full disk: this test sees nothing")
+}
+
+// Class: disk full locks everyone out, or lets everyone on. Nothing new opens, a revoke
+// cuts, all of it is said, and with room the gate goes on and has lost nothing.
+func TestFullDisk(t *testing.T) {
+	for name, parts := range map[string][]string{"log": {"audit"}, "store": {"gate.db"}, "both": {"audit", "gate.db", "recordings"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, small := withDisk(t, parts...)
+			d := demoIn(t, dir)
+			sam := d.login(t, "sam@example.com")
+			term, r := d.opened(t, "20m", "-c", "SELECT 'before: ' || count(*) FROM orders", "-c", "SELECT pg_sleep(600)")
+			token, grant := d.token(t), d.activeGrant(t)
+			term.says(t, "before: 500")
+			alice := d.signedIn(t, "alice@example.com")
+			small.fill(t)
+			alice.untilFull(t)
+			shown, err := d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 1").ends(t)
+			if err == nil || !strings.Contains(shown, "FATAL:  sallyport: "+diskIsFull) {
+				t.Errorf("a connection on a full disk (%v) shows:\n%s", err, shown)
+			}
+			if out, err := d.sallyport(t, sam, "grants", "revoke", grant.ID, "--why", "enough"); err != nil {
+				t.Errorf("revoke on a full disk: %v\n%s", err, out)
+			}
+			if shown, err := term.ends(t); err == nil || !strings.Contains(shown, "FATAL:  sallyport: ") {
+				t.Errorf("revoked on a full disk (%v), it shows:\n%s", err, shown)
+			}
+			small.free(t)
+			eventually(t, "requests to be taken again", func() bool { return alice.askWriter() == nil })
+			if s := d.sessionOf(t, r); s.Cause != "revoked" && s.Cause != "recorder" {
+				t.Errorf("the session's record is %+v", s)
+			}
+			d.saidNoTrace(t)
+			if err := d.stop(); err != nil {
+				t.Errorf("stop: %v", err)
+			}
+			if out := d.verify(t); !strings.HasPrefix(out, "verified: ") {
+				t.Errorf("verify says %s", out)
+			}
+		})
+	}
+}
+
+// A revoke on a full disk is on disk: after kill -9 and a start with room the grant is
+// still revoked, though SQLite had no room for it.
+func TestRevokeOnAFullDiskOutlivesKillNine(t *testing.T) {
+	t.Parallel()
+	dir, small := withDisk(t, "audit", "gate.db", "recordings")
+	d := demoIn(t, dir)
+	sam := d.login(t, "sam@example.com")
+	term, _ := d.opened(t, "20m", "-c", "SELECT pg_sleep(600)")
+	token, grant := d.token(t), d.activeGrant(t)
+	alice := d.signedIn(t, "alice@example.com")
+	small.fill(t)
+	alice.untilFull(t)
+	small.fill(t) // what the refusals gave back
+	if out, err := d.sallyport(t, sam, "grants", "revoke", grant.ID, "--why", "enough"); err != nil {
+		t.Fatalf("revoke on a full disk: %v\n%s", err, out)
+	}
+	if shown, err := term.ends(t); err == nil {
+		t.Errorf("revoked on a full disk, it shows:\n%s", shown)
+	}
+	if err := d.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-d.ended
+	small.free(t)
+	d = demoIn(t, d.Dir)
+	for _, g := range list[session.Grant](t, d.signedIn(t, "alice@example.com"), "grants", "") {
+		if g.State != session.GrantRevoked || g.EndedBy != "sam@example.com" {
+			t.Errorf("after kill -9 the grant is %+v", g)
+		}
+	}
+	shown, err := d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'inside'").ends(t)
+	if err == nil || strings.Contains(shown, "inside") || !strings.Contains(shown, "its grant has ended") {
+		t.Errorf("its token (%v) shows:\n%s", err, shown)
+	}
+	if out := d.verify(t); !strings.HasPrefix(out, "verified: ") {
+		t.Errorf("verify says %s", out)
+	}
+	if status, text := d.signedIn(t, "sam@example.com").api(t, http.MethodGet, "/api/v1/grants/"+grant.ID, nil); status != http.StatusOK {
+		t.Errorf("the grant: %d %s", status, text)
+	}
+}
+
+// Class: recorder fails open. A session whose recording has no room ends, and says so.
+func TestFullDiskOfRecordingsEndsTheSession(t *testing.T) {
+	t.Parallel()
+	dir, small := withDisk(t, "recordings")
+	d := demoIn(t, dir)
+	term, r := d.opened(t, "20m")
+	token := d.token(t)
+	small.fill(t)
+	for i := range 2000 {
+		if _, err := fmt.Fprintf(term.in, "SELECT 'statement %d' || '%s';\n", i, strings.Repeat("x", 500)); err != nil {
+			break // psql has gone
+		}
+	}
+	if shown, err := term.ends(t); err == nil || !strings.Contains(shown, "FATAL:  sallyport: ") || strings.Contains(shown, "internal error") {
+		t.Errorf("with no room for its recording (%v) it shows:\n%s", err, tail(shown, 4))
+	}
+	shown, err := d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'not recorded'").ends(t)
+	if err == nil || strings.Contains(strings.ReplaceAll(shown, "SELECT 'not recorded'", ""), "not recorded") || strings.Contains(shown, "internal error") {
+		t.Errorf("a new session with no room for its recording (%v) shows:\n%s", err, shown)
+	}
+	small.free(t)
+	eventually(t, "a session again", func() bool {
+		_, err := d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 1").ends(t)
+		return err == nil
+	})
+	var causes []string
+	for _, s := range list[session.Record](t, d.signedIn(t, "sam@example.com"), "sessions", "?state=ended") {
+		if s.Request == r.ID {
+			causes = append(causes, s.Cause)
+		}
+	}
+	if !slices.Contains(causes, "recorder") {
+		t.Errorf("the sessions ended by %v", causes)
+	}
+	d.saidNoTrace(t)
+	if out := d.verify(t); !strings.HasPrefix(out, "verified: ") {
+		t.Errorf("verify says %s", out)
+	}
+}
+
+// saidNoTrace looks for the traces of a panic in what the program said.
+func (d *demo) saidNoTrace(t *testing.T) {
+	t.Helper()
+	if said := d.log.String(); strings.Contains(said, "goroutine ") || strings.Contains(said, "panic") {
+		t.Errorf("a stack trace:\n%s", tail(said, 40))
+	}
+}
