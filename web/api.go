@@ -253,9 +253,8 @@ func (s *Web) apiGrant(v *visit) error {
 	if err != nil {
 		return err
 	}
-	out := apiGrantView{Grant: g}
-	out.Connect, out.ConnectToken = s.connect(g)
-	return reply(v, http.StatusOK, out)
+	w := s.ways(g, "")
+	return reply(v, http.StatusOK, apiGrantView{Grant: g, Connect: w.Connect, ConnectToken: w.ByToken})
 }
 
 func (s *Web) apiToken(v *visit) error {

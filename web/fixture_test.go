@@ -56,6 +56,32 @@ target "billing" {
   address  = "/tmp/no-such-socket"
   role "writer" {}
 }
+target "web-1" {
+  protocol = "ssh"
+  address  = "127.0.0.1:1"
+  role "deploy" {}
+}
+target "grafana" {
+  protocol = "http"
+  address  = "127.0.0.1:1"
+  options {
+    host      = "grafana.example"
+    websocket = true
+  }
+  role "viewer" {}
+}
+rule "others" {
+  target  = { name = "web-1" }
+  role    = ["deploy"]
+  who     = { groups = ["engineering"] }
+  longest = "1h"
+}
+rule "pages" {
+  target  = { name = "grafana" }
+  role    = ["viewer"]
+  who     = { groups = ["engineering"] }
+  longest = "1h"
+}
 rule "orders-read" {
   target  = { name = "orders" }
   role    = ["reader"]
@@ -165,7 +191,7 @@ func start(t *testing.T) *fixture {
 	fatal(t, err)
 
 	f.gate, err = session.New(session.Config{
-		Store: db, Log: f.log, Recordings: recordings, URL: f.base, Scopes: map[string][]string{"postgres": nil},
+		Store: db, Log: f.log, Recordings: recordings, URL: f.base, Scopes: map[string][]string{"postgres": nil, "ssh": nil, "http": nil},
 		Certificate: func(c *x509.Certificate) (string, error) { return ca.Verify(c, time.Now()) },
 	}, policyOf(t, filepath.Join(dir, "policy"), strings.ReplaceAll(rules, "ISSUER", f.idp.URL())))
 	fatal(t, err)

@@ -2,7 +2,6 @@ package web
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -56,8 +55,7 @@ type grantPage struct {
 	Mine     bool
 	MayCut   bool
 	Sessions []session.Record
-	Connect  string // what to type, by browser or certificate
-	ByToken  string // what to type with the token
+	ways
 	Token    string // shown in this answer and never again
 	TokenEnd time.Time
 	Extend   string
@@ -88,7 +86,7 @@ func (s *Web) showGrant(v *visit, g session.Grant, token string, ends time.Time)
 		G: g, Mine: g.User.ID() == v.by.User.ID(), MayCut: s.gate.MayCut(v.by, g.Key.Target) == nil, Sessions: sessions,
 		Token: token, TokenEnd: ends, Extend: "/requests/new?" + again.Encode(),
 	}
-	page.Connect, page.ByToken = s.connect(g)
+	page.ways = s.ways(g, token)
 	if page.Mine && g.State == session.GrantActive {
 		page.Open = openHTTP(s.gate.Policy(), g.Key, "/")
 	}
@@ -96,42 +94,6 @@ func (s *Web) showGrant(v *visit, g session.Grant, token string, ends time.Time)
 		Title: fmt.Sprintf("%s as %s", g.Key.Target, g.Key.Role), Topics: "grant session", Body: page,
 	})
 }
-
-// connect writes the command lines that use the grant. Empty where the gate has no
-// listener for the target's protocol.
-func (s *Web) connect(g session.Grant) (plain, token string) {
-	protocol := ""
-	if t, ok := s.gate.Policy().Target(g.Key.Target); ok {
-		protocol = t.Protocol
-	}
-	host, port, err := net.SplitHostPort(s.config.Addresses[protocol])
-	if err != nil || protocol != "postgres" {
-		return "", ""
-	}
-	database := g.Key.Target
-	if g.Key.Object != "" {
-		database += "/" + g.Key.Object
-	}
-	line := func(user string) string {
-		words := []string{"host=" + conninfo(host), "port=" + conninfo(port), "user=" + conninfo(user), "dbname=" + conninfo(database), "sslmode=verify-full"}
-		if s.config.RootCA != "" {
-			words = append(words, "sslrootcert="+conninfo(s.config.RootCA))
-		}
-		return `psql ` + shell(strings.Join(words, " "))
-	}
-	return line(g.Key.Role), line(g.Key.Role + "+token")
-}
-
-// conninfo quotes a value of a libpq connection string (PostgreSQL, section 34.1.1.1).
-func conninfo(value string) string {
-	if value != "" && !strings.ContainsAny(value, " '\\\t\n") {
-		return value
-	}
-	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"
-}
-
-// shell quotes a word for a POSIX shell.
-func shell(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
 
 func (s *Web) grantToken(v *visit) error {
 	token, record, err := s.gate.GrantToken(v.r.Context(), v.by, v.id())
