@@ -110,7 +110,16 @@ func (d *demo) straight(t *testing.T, home string) {
 	if err != nil || !strings.Contains(string(certificate), "user certificate") || !strings.Contains(string(certificate), "sallyport-login") {
 		t.Fatalf("%v: %s", err, certificate)
 	}
-	for _, account := range []string{"deploy", "postgres", "root", "sallyport-login"} {
+	// The account that there is, which is the one that the gate itself logs in to; and others.
+	targets, err := os.ReadFile(filepath.Join(d.Dir, "policy", "policy", "targets.hcl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := regexp.MustCompile(`role "deploy" \{\s+account = "([^"]+)"`).FindStringSubmatch(string(targets))
+	if own == nil {
+		t.Fatalf("no account of web-1 in:\n%s", targets)
+	}
+	for _, account := range []string{own[1], "root", "sallyport-login"} {
 		shown, err := start(t, nil, "ssh", "-F", "/dev/null", "-v", "-p", at[2], "-o", "BatchMode=yes", "-o", "UserKnownHostsFile="+known, "-o", "StrictHostKeyChecking=yes",
 			"-o", "IdentitiesOnly=yes", "-i", filepath.Join(home, "id"), account+"@"+at[1], "echo inside").ends(t)
 		if err == nil || !strings.Contains(shown, "Permission denied") || strings.Contains(shown, "\ninside\n") || !strings.Contains(shown, "Offering public key: "+filepath.Join(home, "id")+" ED25519-CERT") {
