@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -88,6 +89,8 @@ func (r *Refresher) pass(ctx context.Context) {
 		down    sync.Map // issuers that did not answer in this pass: asking a thousand times would outlast the limit
 	)
 	defer readers.Wait()
+	// The longest unread come first: where there are more than one pass can read, none waits for ever.
+	slices.SortStableFunc(signIns, func(a, b SignIn) int { return a.Checked.Compare(b.Checked) })
 	for _, s := range signIns {
 		if !s.Ended.IsZero() || time.Since(s.Checked) < StandingDue {
 			continue

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -273,3 +274,79 @@ func TestUnsavedRefreshFailsClosedAtTheLimit(t *testing.T) {
 		}
 	})
 }
+
+// A sign-in that nobody has read in time opens nothing, whatever keeps the Refresher.
+func TestUnreadSignInStandsNoMore(t *testing.T) {
+	now := time.Now()
+	s := SignIn{ID: NewID(), Checked: now, Expires: now.Add(12 * time.Hour), Refresh: []byte("sealed")}
+	if !s.Stands(now.Add(StandingLimit - time.Second)) {
+		t.Error("it fell before its time")
+	}
+	if s.Stands(now.Add(StandingLimit)) {
+		t.Error("it stands though it was not read in time")
+	}
+	s.Refresh = nil // declared with standing = "sign-in"
+	if !s.Stands(now.Add(time.Hour)) {
+		t.Error("one that cannot be read again fell before its own end")
+	}
+}
+
+// Where one pass cannot read all, the longest unread are not those who are left out.
+func TestLongestUnreadIsReadFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sealer, err := NewSealer([32]byte{7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := &listed{}
+		for i := range 40 { // newest first, as the store gives them
+			id := NewID()
+			list.signIns = append(list.signIns, SignIn{
+				ID: id, User: User{Issuer: "https://idp.test", Subject: id}, Checked: time.Now().Add(-StandingDue - 40*time.Second + time.Duration(i-40)*-time.Second),
+				Expires: time.Now().Add(time.Hour), Refresh: sealer.Seal("t", id),
+			})
+		}
+		order := &asked{}
+		r := &Refresher{Standing: list, Issuers: order, Sealer: sealer, Logger: slog.New(slog.DiscardHandler)}
+		r.pass(t.Context())
+		first := list.signIns[0]
+		for _, s := range list.signIns {
+			if s.Checked.Before(first.Checked) {
+				first = s
+			}
+		}
+		for i, subject := range order.subjects {
+			if subject == first.User.Subject && i >= refreshAtATime {
+				t.Errorf("the longest unread was read as number %d", i+1)
+			}
+		}
+		if len(order.subjects) != 40 {
+			t.Errorf("%d were read", len(order.subjects))
+		}
+	})
+}
+
+// listed gives its sign-ins in their order.
+type listed struct{ signIns []SignIn }
+
+func (l *listed) StandingSignIns(context.Context) ([]SignIn, error) {
+	return slices.Clone(l.signIns), nil
+}
+func (l *listed) Refreshed(context.Context, SignIn) error       { return nil }
+func (l *listed) SignOut(context.Context, string, string) error { return nil }
+
+// asked takes a second for each answer, and remembers whom it was asked about.
+type asked struct {
+	mu       sync.Mutex
+	subjects []string
+}
+
+func (a *asked) Refresh(_ context.Context, u User, _ Token) (User, Token, error) {
+	a.mu.Lock()
+	a.subjects = append(a.subjects, u.Subject)
+	a.mu.Unlock()
+	<-time.After(time.Second)
+	return u, "", nil
+}
+
+func (a *asked) StandsAlone(string) bool { return false }

@@ -20,8 +20,15 @@ type SignIn struct {
 	Refresh []byte `json:"refresh,omitempty"`
 }
 
-// Stands reports that the sign-in opens things at the time now.
-func (s SignIn) Stands(now time.Time) bool { return s.Ended.IsZero() && now.Before(s.Expires) }
+// Stands reports that the sign-in opens things at the time now. One that can be read
+// again and was not for StandingLimit opens nothing, whatever keeps the Refresher:
+// an issuer that is slow, many sign-ins, a gate that was down.
+func (s SignIn) Stands(now time.Time) bool {
+	if len(s.Refresh) > 0 && now.Sub(s.Checked) >= StandingLimit {
+		return false
+	}
+	return s.Ended.IsZero() && now.Before(s.Expires)
+}
 
 // TokenPurpose keeps the kinds of token apart: a grant token only opens
 // connections, an API token never does.

@@ -92,16 +92,29 @@ func (s *Web) cliConfirm(v *visit) error {
 	if err != nil {
 		return err
 	}
-	attempt, err := s.begin(v, "/", false)
+	attempt, err := s.begin(v, ask.path(), false)
 	if err != nil {
 		return err
 	}
-	at, err := url.Parse(attempt.URL)
-	if err != nil {
-		return err
-	}
-	s.codes.ask(at.Query().Get("state"), ask)
 	return redirect(v, attempt.URL)
+}
+
+// cliDone is where an attempt of a command line says that it leads to. The ask goes
+// with the attempt, so it is lost only where that is; no browser is ever sent there.
+const cliDone = "/cli/done"
+
+func (a cliAsk) path() string {
+	return cliDone + "?" + url.Values{"host": {a.Host}, "port": {a.Port}, "challenge": {a.Challenge}, "state": {a.State}}.Encode()
+}
+
+// cliAskOf reads back what path wrote: only cliConfirm begins such an attempt.
+func cliAskOf(returnTo string) (cliAsk, bool) {
+	u, err := url.Parse(returnTo)
+	if err != nil || u.Path != cliDone {
+		return cliAsk{}, false
+	}
+	ask, err := readCLIAsk(u.Query())
+	return ask, err == nil
 }
 
 // cliSignedIn gives the command line its code. Nothing is kept of the sign-in but
@@ -256,7 +269,6 @@ type codes struct {
 	now func() time.Time
 
 	mu    sync.Mutex
-	asks  map[string]waiting[cliAsk] // by the state of the attempt at the provider
 	given map[[32]byte]waiting[issued]
 }
 
@@ -271,7 +283,7 @@ type issued struct {
 }
 
 func newCodes(now func() time.Time) *codes {
-	return &codes{now: now, asks: map[string]waiting[cliAsk]{}, given: map[[32]byte]waiting[issued]{}}
+	return &codes{now: now, given: map[[32]byte]waiting[issued]{}}
 }
 
 // put keeps something for a while, within the bound.
@@ -289,20 +301,6 @@ func put[K comparable, T any](m map[K]waiting[T], key K, what T, now time.Time, 
 		delete(m, oldest)
 	}
 	m[key] = waiting[T]{what, now.Add(life)}
-}
-
-func (c *codes) ask(state string, ask cliAsk) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	put(c.asks, state, ask, c.now(), 2*codeLife) // as long as the relying party waits
-}
-
-func (c *codes) asked(state string) (cliAsk, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	w, ok := c.asks[state]
-	delete(c.asks, state)
-	return w.what, ok && c.now().Before(w.ends)
 }
 
 // issue makes a code of 80 random bits that can be typed. Guessing it is of no use

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -244,7 +245,48 @@ func TestCommandLineNeedsTheButton(t *testing.T) {
 	b.get("/cli/login?host=laptop&port=40404&challenge="+challenge).want(t, 200, "Sign in on the command line of")
 	f.web.codes.mu.Lock()
 	defer f.web.codes.mu.Unlock()
-	if len(f.web.codes.given)+len(f.web.codes.asks) != 0 {
+	if len(f.web.codes.given) != 0 {
 		t.Error("opening the page began something")
+	}
+}
+
+// Command lines begun by nobody in particular push out no other, and an address of
+// somebody's making begins none.
+func TestCommandLineSignInSurvivesAFlood(t *testing.T) {
+	f := start(t)
+	verifier, challenge := pkce()
+	b := f.browser(t)
+	b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	to := b.post("/cli/login", "host", "laptop", "challenge", challenge, "state", "s").want(t, 303).header.Get("Location")
+	for range maxCodes + 100 {
+		r := httptest.NewRequest("POST", f.base+"/cli/login", strings.NewReader(url.Values{"host": {"h"}, "challenge": {challenge}}.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.RemoteAddr = "198.51.100.23:4000"
+		w := httptest.NewRecorder()
+		if f.web.ServeHTTP(w, r); w.Code != http.StatusSeeOther {
+			t.Fatalf("the flood was answered %d: %s", w.Code, w.Body)
+		}
+	}
+	b.client.CheckRedirect = nil
+	reply, err := devidp.SignInBrowser(b.client, to, "alice", f.people["alice"].Password)
+	fatal(t, err)
+	code := codeForm.FindStringSubmatch(read(t, reply).want(t, 200).body)
+	if code == nil {
+		t.Fatal("the page shows no code")
+	}
+	b.api("POST", "/api/v1/cli/token", "", cliExchange{Code: code[1], Verifier: verifier}).want(t, 200)
+
+	made := cliAsk{Host: "laptop", Challenge: challenge, State: "s"}.path()
+	b = f.browser(t)
+	b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	for _, path := range []string{made, strings.Replace(made, "done", "%64one", 1)} {
+		to = b.get("/login?to="+url.QueryEscape(path)).want(t, 303).header.Get("Location")
+		b.client.CheckRedirect = nil
+		reply, err = devidp.SignInBrowser(b.client, to, "alice", f.people["alice"].Password)
+		fatal(t, err)
+		if page := read(t, reply); codeForm.MatchString(page.body) {
+			t.Errorf("%s gave a code without the button", path)
+		}
+		b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	}
 }

@@ -22,7 +22,7 @@ const (
 )
 
 // Paths that a sign-in never goes back to: they would begin another one, or end it.
-var notBack = map[string]bool{"/login": true, "/callback": true, "/logout": true, "/live": true}
+var notBack = map[string]bool{"/login": true, "/callback": true, "/logout": true, "/live": true, cliDone: true}
 
 // hash is what the gate keeps of a cookie.
 func hash(value string) [32]byte { return sha256.Sum256([]byte(value)) }
@@ -58,7 +58,7 @@ func (s *Web) begin(v *visit, to string, fresh bool) (oidc.Attempt, error) {
 	if c, err := v.r.Cookie(beginName); err == nil {
 		binding = c.Value
 	}
-	attempt, err := issuer.Begin(v.r.Context(), oidc.Beginning{ReturnTo: to, Binding: binding, Fresh: fresh})
+	attempt, err := issuer.Begin(v.r.Context(), oidc.Beginning{ReturnTo: to, Binding: binding, Fresh: fresh, Source: v.addr})
 	if err != nil {
 		return oidc.Attempt{}, s.signInFailed(err)
 	}
@@ -87,7 +87,7 @@ func (s *Web) callback(v *visit) error {
 	if signed.Refresh != "" {
 		by.Refresh = s.config.Sealer.Seal(signed.Refresh, by.ID)
 	}
-	if ask, ok := s.codes.asked(v.r.URL.Query().Get("state")); ok {
+	if ask, ok := cliAskOf(signed.ReturnTo); ok {
 		by.Via = "cli"
 		return s.cliSignedIn(v, by, ask)
 	}

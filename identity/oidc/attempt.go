@@ -1,8 +1,10 @@
 package oidc
 
 import (
+	"container/list"
 	"crypto/sha256"
 	"crypto/subtle"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -14,6 +16,10 @@ const (
 	// MiB). Beyond it the oldest gives way: refusing new ones would let a flood
 	// lock everybody out for ten minutes.
 	maxAttempts = 16384
+	// maxPerSource is how many of them one network has. Beyond it its own oldest gives
+	// way, so that nobody pushes other people's out. An office behind one address has
+	// room.
+	maxPerSource = 512
 )
 
 // An attempt is what is remembered of a sign-in between its two halves.
@@ -25,32 +31,66 @@ type attempt struct {
 	returnTo string
 	fresh    bool
 	began    time.Time
+	source   netip.Addr // the browser's network; zero: not known, and not bounded by itself
+
+	key        [32]byte
+	order, own *list.Element // where it is in attempts
 }
 
 // attempts is keyed by the SHA-256 of the state. It needs no sweeper: order is
 // sorted by time, so expired ones leave at its front with each new one.
 type attempts struct {
-	mu      sync.Mutex
-	byState map[[32]byte]attempt
-	order   [][32]byte // states as they began; those already taken may still be in it
+	mu       sync.Mutex
+	byState  map[[32]byte]*attempt
+	order    *list.List                // of *attempt, as they began
+	bySource map[netip.Addr]*list.List // the same, of one network each
 }
 
-func newAttempts() *attempts { return &attempts{byState: map[[32]byte]attempt{}} }
+func newAttempts() *attempts {
+	return &attempts{byState: map[[32]byte]*attempt{}, order: list.New(), bySource: map[netip.Addr]*list.List{}}
+}
 
 func (a *attempts) put(state string, at attempt) {
-	key := sha256.Sum256([]byte(state))
+	at.key, at.source = sha256.Sum256([]byte(state)), network(at.source)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for len(a.order) > 0 {
-		old, waits := a.byState[a.order[0]]
-		if waits && at.began.Sub(old.began) < attemptLife && len(a.order) < maxAttempts {
+	if own := a.bySource[at.source]; own != nil && at.source.IsValid() && own.Len() >= maxPerSource {
+		a.drop(own.Front().Value.(*attempt))
+	}
+	for a.order.Len() > 0 {
+		oldest := a.order.Front().Value.(*attempt)
+		if at.began.Sub(oldest.began) < attemptLife && a.order.Len() < maxAttempts {
 			break
 		}
-		delete(a.byState, a.order[0])
-		a.order = a.order[1:]
+		a.drop(oldest)
 	}
-	a.byState[key] = at
-	a.order = append(a.order, key)
+	if a.bySource[at.source] == nil {
+		a.bySource[at.source] = list.New()
+	}
+	a.byState[at.key] = &at
+	at.order, at.own = a.order.PushBack(&at), a.bySource[at.source].PushBack(&at)
+}
+
+// drop forgets an attempt; mu is held.
+func (a *attempts) drop(at *attempt) {
+	delete(a.byState, at.key)
+	a.order.Remove(at.order)
+	own := a.bySource[at.source]
+	if own.Remove(at.own); own.Len() == 0 {
+		delete(a.bySource, at.source)
+	}
+}
+
+// network is what counts as one source: an address, and with IPv6 its /64, which is
+// what one host has at the least (RFC 6177).
+func network(addr netip.Addr) netip.Addr {
+	addr = addr.Unmap().WithZone("")
+	if addr.Is6() {
+		if prefix, err := addr.Prefix(64); err == nil {
+			return prefix.Addr()
+		}
+	}
+	return addr
 }
 
 // take removes the attempt, whatever becomes of it: a state serves once.
@@ -58,7 +98,9 @@ func (a *attempts) take(state, binding string, now time.Time) (attempt, error) {
 	key := sha256.Sum256([]byte(state))
 	a.mu.Lock()
 	at, found := a.byState[key]
-	delete(a.byState, key)
+	if found {
+		a.drop(at)
+	}
 	a.mu.Unlock()
 	if !found {
 		return attempt{}, fail("this sign-in was used already, or was not begun here; begin again", nil)
@@ -70,5 +112,5 @@ func (a *attempts) take(state, binding string, now time.Time) (attempt, error) {
 	if subtle.ConstantTimeCompare(shown[:], at.binding[:]) != 1 {
 		return attempt{}, fail("this sign-in was begun in another browser; begin again in this one", nil)
 	}
-	return at, nil
+	return *at, nil
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -32,6 +33,9 @@ type Beginning struct {
 	// Fresh makes the provider ask for the person again, whatever session it has:
 	// for approving, which needs a sign-in at most 10 minutes old.
 	Fresh bool
+	// Source is the browser's address: attempts are bounded for each network, so that
+	// one does not push out another's. Zero: not known.
+	Source netip.Addr
 }
 
 // An Attempt is a sign-in that has begun.
@@ -82,6 +86,7 @@ func (r *RelyingParty) Begin(ctx context.Context, b Beginning) (Attempt, error) 
 		returnTo: returnTo,
 		fresh:    b.Fresh,
 		began:    time.Now(),
+		source:   b.Source,
 	}
 	options := []oauth2.AuthCodeOption{goidc.Nonce(at.nonce), oauth2.S256ChallengeOption(at.verifier)}
 	if b.Fresh {

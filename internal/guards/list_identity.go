@@ -175,4 +175,16 @@ var identity = []Guard{
 		"if subtle.ConstantTimeCompare([]byte(checksum(body)), []byte(check)) > 1 {",
 		"./identity", "TestTokenWithTypoIsNoToken", "bearer token syntax",
 	},
+	{
+		"identity.unread", "identity/signin.go",
+		"if len(s.Refresh) > 0 && now.Sub(s.Checked) >= StandingLimit {",
+		"if false && len(s.Refresh) > 0 && now.Sub(s.Checked) >= StandingLimit {",
+		"./identity", "TestUnreadSignInStandsNoMore", "a dismissed user whose sign-in is not read again",
+	},
+	{
+		"identity.longest-unread", "identity/refresh.go",
+		"slices.SortStableFunc(signIns, func(a, b SignIn) int { return a.Checked.Compare(b.Checked) })",
+		"slices.SortStableFunc(signIns, func(a, b SignIn) int { return b.Checked.Compare(a.Checked) })",
+		"./identity", "TestLongestUnreadIsReadFirst", "a dismissed user whose sign-in is not read again",
+	},
 }

@@ -15,8 +15,8 @@ var identityOidc = []Guard{
 	},
 	{
 		"identity/oidc.attempt-once", "identity/oidc/attempt.go",
-		"delete(a.byState, key)",
-		"_ = key",
+		"if found {",
+		"if false && found {",
 		"./identity/oidc", "TestReplayedState", "login CSRF, replayed state, open redirect",
 	},
 	{
@@ -27,8 +27,8 @@ var identityOidc = []Guard{
 	},
 	{
 		"identity/oidc.attempt-bound", "identity/oidc/attempt.go",
-		"if waits && at.began.Sub(old.began) < attemptLife && len(a.order) < maxAttempts {",
-		"if waits && at.began.Sub(old.began) < attemptLife {",
+		"if at.began.Sub(oldest.began) < attemptLife && a.order.Len() < maxAttempts {",
+		"if at.began.Sub(oldest.began) < attemptLife {",
 		"./identity/oidc", "TestFloodOfAttemptsIsBounded", "unbounded input",
 	},
 	{
@@ -408,5 +408,17 @@ var identityOidc = []Guard{
 		"if !ok || i.config.Kind != identity.Workload {",
 		"if !ok {",
 		"./identity/oidc", "TestPersonIssuerMakesNoWorkload", "unchecked token type or signature",
+	},
+	{
+		"identity/oidc.attempt-source", "identity/oidc/attempt.go",
+		"own != nil && at.source.IsValid() && own.Len() >= maxPerSource {",
+		"own != nil && at.source.IsValid() && own.Len() >= maxAttempts {",
+		"./identity/oidc", "TestFloodOfOneNetworkLeavesOthersAttempts", "one client uses up the gate",
+	},
+	{
+		"identity/oidc.attempt-network", "identity/oidc/attempt.go",
+		"if addr.Is6() {",
+		"if false && addr.Is6() {",
+		"./identity/oidc", "TestFloodOfOneNetworkLeavesOthersAttempts", "one client uses up the gate",
 	},
 }

@@ -181,4 +181,10 @@ var web = []Guard{
 		`return &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: seconds, Secure: true}`,
 		"./web", "TestCookieFlags", "cookie flags",
 	},
+	{
+		"web.web-cli-only-by-button", "web/signin.go",
+		`"/logout": true, "/live": true, cliDone: true}`,
+		`"/logout": true, "/live": true}`,
+		"./web", "TestCommandLineSignInSurvivesAFlood", "SSO identity not bound to the login that started it",
+	},
 }
