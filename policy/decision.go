@@ -162,6 +162,20 @@ func (s Scope) Admits(need Scope) bool {
 	return within(s.Channels, need.Channels) && within(s.Forward, need.Forward) && within(s.Methods, need.Methods) && within(s.Paths, need.Paths)
 }
 
+// Within reports that the scope lets its sessions do nothing that limit does not.
+func (s Scope) Within(limit Scope) bool {
+	if limit.ReadOnly && !s.ReadOnly || !limit.Admits(s) {
+		return false
+	}
+	for _, list := range [][2][]string{{limit.Channels, s.Channels}, {limit.Forward, s.Forward}, {limit.Methods, s.Methods}, {limit.Paths, s.Paths}} {
+		if len(list[0]) > 0 && len(list[1]) == 0 { // a list that is left out limits nothing
+			return false
+		}
+	}
+	// Databases are those beside the target's own, so a list that is left out is the least.
+	return !slices.ContainsFunc(s.Databases, func(name string) bool { return !slices.Contains(limit.Databases, name) })
+}
+
 // Progress says which stage a request is in after some people's yes, in their
 // order, and how many more that stage asks for. Past the last stage missing is 0.
 // Nobody counts twice, in whatever stages and by whatever groups, and the requester

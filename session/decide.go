@@ -151,6 +151,9 @@ func (g *Gate) narrows(p *policy.Policy, r Request, d policy.Decision, v Verdict
 		return &Invalid{Field: "duration", Hint: fmt.Sprintf("an approval may shorten, never lengthen: %s was asked for", Span(longest))}
 	}
 	if v.ReadOnly && !d.Scope.ReadOnly {
+		if r.Extends != "" { // its sessions run, and go on as they are
+			return &Invalid{Field: "read_only", Hint: "an extension goes on as the grant was given and cannot be narrowed to read-only; say no, or revoke the grant"}
+		}
 		return g.enforceable(p, r.Input.Target, policy.Scope{ReadOnly: true})
 	}
 	return nil

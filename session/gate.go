@@ -38,7 +38,7 @@ type Config struct {
 	// confirm. Default 5 minutes: longer links are easier to phish with.
 	SignInWait time.Duration
 	// MaxHeld and MaxHeldPerSource cap connections that wait before anybody is
-	// identified, in total and per client address. Defaults 10,000 and 100: what is
+	// identified, in total and per client address (IPv6: /64). Defaults 10,000 and 100: what is
 	// unidentified must not be able to use up the gate.
 	MaxHeld, MaxHeldPerSource int
 	// Notifier tells people of requests and their outcomes; nil: nobody is told.
@@ -65,8 +65,9 @@ type Gate struct {
 	failure   error                 // why the gate stopped by itself
 	openings  map[*opening]struct{} // connections inside Open
 	live      map[string]*Session   // running sessions by ID
-	holds     map[string]*hold      // connections that wait for a confirmation
-	perSource map[netip.Addr]int    // how many of holds come from there
+	holds     map[string]*hold      // connections that wait for a confirmation, and for a while those that did
+	held      int                   // how many of holds wait
+	perSource map[netip.Addr]int    // how many of those that wait come from there
 	waiting   map[string]int        // held connections by request
 	cut       map[string]*Ended     // grants and sign-ins that ended, whatever store and log say yet
 	refusals  map[string]int        // refusals before identity since the last entry

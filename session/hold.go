@@ -126,16 +126,27 @@ func (g *Gate) hold(ctx context.Context, ask Ask, known *caller) (*hold, context
 		id: newID(), ask: ask, right: right, phrases: phrases, since: now, until: now.Add(g.c.SignInWait), known: known,
 		answered: make(chan struct{}), state: holdWaiting, confirm: make(chan confirmed, 1), end: cancel,
 	}
-	source := ask.Client.Address.Addr().Unmap()
+	source := source(ask.Client)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.holds) >= g.c.MaxHeld || g.perSource[source] >= g.c.MaxHeldPerSource {
+	if g.held >= g.c.MaxHeld || g.perSource[source] >= g.c.MaxHeldPerSource {
 		cancel(nil)
 		return nil, nil, &Denied{Reason: "too many connections wait for a sign-in already", Next: "close some, or use a certificate (sallyport login)"}
 	}
 	g.holds[h.id] = h
+	g.held++
 	g.perSource[source]++
 	return h, ctx, nil
+}
+
+// source is what the cap counts as one: an address, and with IPv6 its /64, which is
+// what one host has at the least (RFC 6177).
+func source(c Client) netip.Addr {
+	a := c.Address.Addr().Unmap()
+	if network, err := a.WithZone("").Prefix(64); err == nil && a.Is6() {
+		return network.Addr()
+	}
+	return a
 }
 
 // linger is how long a hold that has ended can still be looked at.
@@ -144,8 +155,10 @@ const linger = 10 * time.Minute
 // drop takes the hold out of the caps at once; its page stays for a while, to say
 // how it ended.
 func (g *Gate) drop(h *hold) {
-	source := h.ask.Client.Address.Addr().Unmap()
+	source := source(h.ask.Client)
 	g.mu.Lock()
+	g.held--
+	crowded := len(g.holds) >= 2*g.c.MaxHeld // pages of what is over take no more memory than that
 	if g.perSource[source]--; g.perSource[source] <= 0 {
 		delete(g.perSource, source)
 	}
@@ -155,7 +168,7 @@ func (g *Gate) drop(h *hold) {
 	h.mu.Lock()
 	opened := h.owner != ""
 	h.mu.Unlock()
-	if !opened {
+	if !opened || crowded {
 		g.forget(h)
 		return
 	}

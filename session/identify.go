@@ -167,6 +167,32 @@ func (g *Gate) serving(t Tx, p *policy.Policy, in policy.Input, who caller, now 
 	return nil, nil //nolint:nilnil // no grant, no error
 }
 
+// stillMay asks everything once more in the transaction that starts a session: since
+// the proof and the yes the person may have been disabled, signed out or moved to
+// other groups, and the policy may be another.
+func (g *Gate) stillMay(t Tx, s *Session) error {
+	account, err := t.Account(s.grant.Key.User)
+	if err != nil {
+		return err
+	}
+	if s.who.proof != identity.ByToken { // a grant token lives as long as its grant
+		_, err := standing(t, s.who.signIn)
+		if errors.Is(err, ErrNotFound) {
+			return &Ended{Cause: ErrSignedOut.Cause, Say: "you are signed out", At: time.Now()}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	r, err := t.Request(s.grant.Request)
+	if err != nil {
+		return err
+	}
+	in, now := r.Input, s.ask.input(s.who, r.Input.Time)
+	in.User, in.Proof, in.Client, in.Browser = account.User, now.Proof, now.Client, now.Browser
+	return g.stillAllowed(g.Policy(), in, r, s.grant)
+}
+
 // stillAllowed asks the policy p about a grant that was made under another: nil
 // where p allows it too, with the approvals that it has.
 func (g *Gate) stillAllowed(p *policy.Policy, in policy.Input, r Request, gr Grant) error {
@@ -179,6 +205,9 @@ func (g *Gate) stillAllowed(p *policy.Policy, in policy.Input, r Request, gr Gra
 	}
 	if gr.term() > d.Longest && d.Longest > 0 {
 		return &Denied{Reason: "rule " + d.Rule + " now allows " + Span(d.Longest) + " at the most", By: "rule " + d.Rule}
+	}
+	if !gr.Scope.Within(d.Scope) {
+		return &Denied{Reason: "rule " + d.Rule + " now allows less than this grant does", By: "rule " + d.Rule}
 	}
 	return g.enforceable(p, in.Target, d.Scope)
 }

@@ -147,12 +147,8 @@ func (s *Session) start(ctx context.Context) (Record, error) {
 		return r, s.expired()
 	}
 	err := s.g.permit(ctx, func(t Tx) error {
-		if s.who.proof == identity.ByBrowser { // certificates and tokens live on after a sign-out
-			if _, err := standing(t, s.who.signIn); errors.Is(err, ErrNotFound) {
-				return &Ended{Cause: ErrSignedOut.Cause, Say: "you are signed out", At: time.Now()}
-			} else if err != nil {
-				return err
-			}
+		if err := s.g.stillMay(t, s); err != nil {
+			return err
 		}
 		if err := t.SaveSession(r); err != nil {
 			return err

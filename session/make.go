@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -27,6 +28,18 @@ func (g *Gate) joinable(t Tx, in policy.Input, who caller) (*Request, error) {
 		}
 	}
 	return nil, nil //nolint:nilnil // none, no error
+}
+
+// maxPending is how many requests of one person may wait for people at once: more
+// would bury everybody else's in the inbox.
+const maxPending = 50
+
+func room(t Tx, u identity.User) error {
+	pending, err := t.Requests(Filter{State: string(RequestPending), User: u.ID(), Limit: maxPending})
+	if err == nil && len(pending) == maxPending {
+		err = &Denied{Reason: fmt.Sprintf("you have %d requests open already", maxPending), Next: "withdraw some, or wait for their answers"}
+	}
+	return err
 }
 
 // create makes a pending request. keep says that it outlives its connection.
@@ -102,6 +115,9 @@ func (g *Gate) lengthen(t Tx, r *Request, now time.Time, length time.Duration, b
 	}
 	if gr.State != GrantActive || !now.Before(gr.Ends) || gr.Key.User != r.User.ID() || g.isCut(gr.ID) != nil {
 		return nil, &Denied{Reason: "the grant that this would lengthen has ended", Next: "ask again"}
+	}
+	if gr.Times >= gr.Decision.Extensions { // there may have been several requests for one extension
+		return nil, &Denied{Reason: fmt.Sprintf("rule %s lets this be extended %d times, and it has been", gr.Decision.Rule, gr.Decision.Extensions)}
 	}
 	if ends := now.Add(length); ends.After(gr.Ends) {
 		gr.Ends = ends

@@ -180,6 +180,11 @@ func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *G
 				return err
 			}
 		}
+		if r == nil && !d.Automatic() {
+			if err = room(t, in.User); err != nil {
+				return err
+			}
+		}
 		if r == nil {
 			if r, err = g.create(t, in, d, who, ask.Client, !held || who.keep); err != nil {
 				return err

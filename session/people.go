@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 // SignIn keeps a new sign-in; it opens things only after its entry is durable. A
 // disabled user is refused.
 func (g *Gate) SignIn(ctx context.Context, s identity.SignIn) error {
+	var before identity.User
 	err := g.permit(ctx, func(t Tx) error {
 		account, err := t.Account(s.User.ID())
 		switch {
@@ -24,6 +26,7 @@ func (g *Gate) SignIn(ctx context.Context, s identity.SignIn) error {
 		case !account.Disabled.IsZero():
 			return &Denied{Reason: "your account is disabled at this gate", By: account.DisabledBy, Next: "ask your security team"}
 		}
+		before = account.User
 		account.User, account.LastSeen = s.User, s.Created
 		if err := t.SaveAccount(account); err != nil {
 			return err
@@ -35,10 +38,25 @@ func (g *Gate) SignIn(ctx context.Context, s identity.SignIn) error {
 			"user": s.User, "sign_in": s.ID, "via": s.Via, "address": s.Address, "expires": s.Expires,
 		}})
 	})
-	if err == nil {
-		g.hub.tell(Change{"sign-in", s.ID, s.User.ID()})
+	if err != nil {
+		return err
 	}
-	return err
+	g.hub.tell(Change{"sign-in", s.ID, s.User.ID()})
+	// Whoever signs in goes away before the answer, or waits: it is asked again all the same.
+	return g.moved(context.WithoutCancel(ctx), before, s.User)
+}
+
+// moved decides again what runs of somebody of whom the identity provider now says
+// something else. before is zero for somebody new.
+func (g *Gate) moved(ctx context.Context, before, now identity.User) error {
+	because := "your account changed at the identity provider"
+	switch {
+	case before.IsZero() || reflect.DeepEqual(before, now):
+		return nil
+	case !slices.Equal(before.Groups, now.Groups):
+		because = "your groups changed"
+	}
+	return g.recheck(ctx, Filter{State: string(GrantActive), User: now.ID()}, because)
 }
 
 // SignInByCookie finds the standing sign-in of a browser by the SHA-256 of its cookie.
@@ -149,20 +167,58 @@ func (g *Gate) CertificateIssued(ctx context.Context, by identity.SignIn, serial
 	})
 }
 
-// Standing lists the sign-ins that open things now, for the loop that reads their
-// groups and standing again.
+// Standing lists the sign-ins that open things now or keep them open, for the loop
+// that reads their groups and standing again. Those past their greatest age that keep
+// nothing open are ended: else each that there ever was would be read for ever, and
+// the reading would fall behind.
 func (g *Gate) Standing(ctx context.Context) (list []identity.SignIn, err error) {
+	now := time.Now()
+	var over []identity.SignIn
 	err = g.view(ctx, func(t Tx) error {
-		list, err = t.SignIns(Filter{State: "standing"})
-		return err
+		all, err := t.SignIns(Filter{State: "standing"})
+		if err != nil {
+			return err
+		}
+		for _, s := range all {
+			keeps := now.Before(s.Expires) || g.livesBy(s.ID)
+			if !keeps {
+				active, err := t.Grants(Filter{State: string(GrantActive), SignIn: s.ID, Limit: 1})
+				if err != nil {
+					return err
+				}
+				keeps = len(active) > 0
+			}
+			if keeps {
+				list = append(list, s)
+			} else if len(over) < maxRows { // the rest next time
+				over = append(over, s)
+			}
+		}
+		return nil
 	})
-	return list, err
+	if err != nil || len(over) == 0 {
+		return list, err
+	}
+	why := &Ended{Cause: ErrSignedOut.Cause, Say: "this sign-in reached its greatest age", At: now}
+	return list, g.endSignIns(ctx, identity.User{}, why, func(Tx) ([]identity.SignIn, error) { return over, nil })
+}
+
+// livesBy reports that a running session was proved by the sign-in.
+func (g *Gate) livesBy(signIn string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, s := range g.live {
+		if s.who.signIn == signIn {
+			return true
+		}
+	}
+	return false
 }
 
 // Refreshed keeps what a refresh told: the groups of now, which count from now on,
 // for what runs already too.
 func (g *Gate) Refreshed(ctx context.Context, s identity.SignIn) error {
-	moved := false
+	var before identity.User
 	_, err := g.c.Store.Update(ctx, func(t Tx) error {
 		old, err := t.SignIn(s.ID)
 		if err != nil {
@@ -175,18 +231,17 @@ func (g *Gate) Refreshed(ctx context.Context, s identity.SignIn) error {
 		if err != nil {
 			return err
 		}
-		moved = !slices.Equal(account.User.Groups, s.User.Groups)
-		account.User = s.User
+		before, account.User = account.User, s.User
 		if err := t.SaveAccount(account); err != nil {
 			return err
 		}
 		old.User, old.Checked, old.Refresh = s.User, s.Checked, s.Refresh
 		return t.SaveSignIn(old)
 	})
-	if err != nil || !moved {
+	if err != nil {
 		return err
 	}
-	return g.recheck(ctx, Filter{State: string(GrantActive), User: s.User.ID()}, "your groups changed")
+	return g.moved(context.WithoutCancel(ctx), before, s.User)
 }
 
 // SignOut ends a sign-in and what it opened: its grants are revoked, their sessions
@@ -237,19 +292,27 @@ func (g *Gate) endSignIns(ctx context.Context, by identity.User, why *Ended, pic
 	})
 	var changes []Change
 	err = g.restrict(ctx, func(t Tx) error {
-		changes = changes[:0]
+		changes, grants = changes[:0], grants[:0]
 		for _, s := range ending {
 			more, err := g.endSignIn(t, s.ID, by, why)
 			if err != nil {
 				return err
 			}
 			changes = append(changes, more...)
+			active, err := t.Grants(Filter{State: string(GrantActive), SignIn: s.ID})
+			if err != nil {
+				return err
+			}
+			for _, gr := range active { // and those of a yes that came meanwhile
+				grants = append(grants, gr.ID)
+			}
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+	g.cutGrants(why, grants...)
 	g.hub.tell(changes...)
 	return g.writeCut(ctx, why, GrantRevoked, by, grants...)
 }

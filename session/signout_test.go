@@ -49,7 +49,7 @@ func TestSignedOutBeforeItRuns(t *testing.T) {
 	wantSignedOut(t, s)
 }
 
-// A pausing store stops at its next Update, once it is armed.
+// A pausing store stops at its next restriction, once it is armed.
 type pausing struct {
 	session.Store
 	armed  atomic.Bool
@@ -57,12 +57,12 @@ type pausing struct {
 	goOn   chan struct{}
 }
 
-func (p *pausing) Update(ctx context.Context, fn func(session.Tx) error) (uint64, error) {
+func (p *pausing) Restrict(ctx context.Context, fn func(session.Tx) error) (uint64, error) {
 	if p.armed.CompareAndSwap(true, false) {
 		close(p.paused)
 		<-p.goOn
 	}
-	return p.Store.Update(ctx, fn)
+	return p.Store.Restrict(ctx, fn)
 }
 
 // While the end of a sign-in is being written down, nothing that it proved begins to live.

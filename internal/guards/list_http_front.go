@@ -69,9 +69,9 @@ var httpFront = []Guard{
 		"./protocols/http", "TestCutCalls", "live connections outlive the grant: gRPC",
 	},
 	{
-		"session.signed-out-before-run", "session/live.go",
-		"if s.who.proof == identity.ByBrowser { // certificates",
-		"if false { // certificates",
+		"session.signed-out-before-run", "session/identify.go",
+		"if s.who.proof != identity.ByToken {",
+		"if false && s.who.proof != identity.ByToken {",
 		"./session", "TestSignedOutBeforeItRuns", "live connections outlive the grant: signed out between Open and Run",
 	},
 	{

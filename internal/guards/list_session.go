@@ -93,8 +93,8 @@ var session = []Guard{
 	},
 	{
 		"session.hold-cap-source", "session/hold.go",
-		"len(g.holds) >= g.c.MaxHeld || g.perSource[source] >= g.c.MaxHeldPerSource",
-		"len(g.holds) >= g.c.MaxHeld",
+		"g.held >= g.c.MaxHeld || g.perSource[source] >= g.c.MaxHeldPerSource",
+		"g.held >= g.c.MaxHeld",
 		"./session", "TestCapsBeforeIdentity", "unbounded input",
 	},
 	{

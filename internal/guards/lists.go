@@ -21,6 +21,7 @@ var lists = [][]Guard{
 	postgres,
 	proxy,
 	session,
+	sessionLate,
 	ssh,
 	sshLogin,
 	store,
