@@ -75,8 +75,11 @@ func mayDecide(p *policy.Policy, by identity.User, r Request) (policy.Decision, 
 		return d, &Denied{Reason: "you have said yes to this request already", Next: "it waits for somebody else"}
 	}
 	stage, missing := progress(d.Stages, r.User, r.Approvals)
-	if missing == 0 {
-		return d, nil
+	if missing == 0 { // the policy asks for fewer than when it was asked
+		if stage == 0 {
+			return d, &Denied{Reason: "the policy no longer asks anybody about this", Next: "whoever asked can ask again"}
+		}
+		stage-- // whoever sees it is not yet somebody who decides
 	}
 	if !d.Stages[stage].From.Has(by) {
 		return d, &Denied{Reason: "you are not among those who decide on this request now"}

@@ -112,15 +112,19 @@ func New(c Config, p *policy.Policy) (*Gate, error) {
 	return g, nil
 }
 
-// Start closes the record of sessions that a crash left open, arms the ends of what
-// is pending and active, and begins to serve.
+// Start closes the record of sessions that a crash left open, ends what has nobody who
+// waits or may use it any more, arms the ends of the rest, and begins to serve.
 func (g *Gate) Start(ctx context.Context) error {
 	if err := g.seq.check(ctx); err != nil {
 		return err
 	}
 	g.busy.Go(g.seq.run)
 	g.seq.notify() // what a crash left in the outbox
-	if err := g.recover(ctx); err != nil {
+	err := g.recover(ctx)
+	if err == nil {
+		err = g.resume(ctx)
+	}
+	if err != nil {
 		return errors.Join(err, g.abandon())
 	}
 	g.busy.Go(g.due.run)
@@ -165,6 +169,12 @@ func (g *Gate) recover(ctx context.Context) error {
 			return err
 		}
 		for _, r := range pending {
+			if !r.Keep {
+				if err := g.stranded(t, r); err != nil {
+					return err
+				}
+				continue
+			}
 			g.due.add("request", r.ID, r.TimesOut)
 		}
 		active, err := t.Grants(Filter{State: string(GrantActive)})

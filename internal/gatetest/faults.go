@@ -19,8 +19,28 @@ import (
 // What the gate writes while it is ended here is thrown away.
 func (f *Fixture) Crash(t testing.TB) {
 	t.Helper()
-	frozen := t.TempDir()
-	must(t, os.CopyFS(frozen, os.DirFS(f.Dir)))
+	f.CrashAs(t, f.Freeze(t))
+}
+
+// Freeze copies the disk as it is at this moment. It may be called while the log or a
+// recording writes (by Options.Faults): they stand still meanwhile.
+func (f *Fixture) Freeze(t testing.TB) string {
+	t.Helper()
+	for {
+		frozen := t.TempDir()
+		err := os.CopyFS(frozen, os.DirFS(f.Dir))
+		if err == nil {
+			return frozen
+		}
+		if !os.IsNotExist(err) { // a temporary file that got its name meanwhile
+			t.Fatal(err)
+		}
+	}
+}
+
+// CrashAs ends the gate and leaves the disk as Freeze found it.
+func (f *Fixture) CrashAs(t testing.TB, frozen string) {
+	t.Helper()
 	f.Close(t)
 	f.replace(t, frozen)
 }

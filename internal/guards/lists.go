@@ -20,6 +20,7 @@ var lists = [][]Guard{
 	policyWhen,
 	postgres,
 	proxy,
+	recovery,
 	session,
 	sessionLate,
 	ssh,
