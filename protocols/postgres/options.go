@@ -23,6 +23,7 @@ var forbidden = map[string]bool{
 type word struct {
 	value    string
 	from, to int
+	quoted   bool // a part of it stands in quotes
 }
 
 // options takes the settings for the gate out of an options parameter and returns
@@ -54,6 +55,9 @@ func (s *startup) options(raw string) (rest string, err error) {
 		ours, err := s.setting(setting)
 		if err != nil {
 			return "", err
+		}
+		if !ours && words[i].quoted { // PostgreSQL knows no quotes here, and would split the word
+			return "", &session.Invalid{Field: "options", Hint: fmt.Sprintf("%q in options: quotes are for sallyport.* only; put a backslash before each space", words[i].value)}
 		}
 		if ours {
 			kept.WriteString(raw[last:from])
@@ -121,6 +125,7 @@ func splitOptions(raw string) ([]word, error) {
 				if end < 0 {
 					return nil, &session.Invalid{Field: "options", Hint: fmt.Sprintf("the quote after %s is not closed", value.String())}
 				}
+				w.quoted = true
 				value.WriteString(raw[i+1 : i+1+end])
 				i += end + 2
 				continue

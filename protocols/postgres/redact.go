@@ -5,8 +5,8 @@ import "strings"
 // redact hides the password in CREATE ROLE and ALTER ROLE (and USER, GROUP) from the
 // record. It must not hide anything that runs: only the string behind the word
 // PASSWORD is taken out, in a statement that begins with these two words, up to its
-// semicolon; a string with a backslash stays, because where it ends depends on a
-// setting. What cannot be read stays as it is.
+// semicolon. From a string with a backslash on everything stays, because where that
+// ends depends on a setting. What cannot be read stays as it is.
 func redact(sql string) string {
 	if !containsFold(sql, "password") {
 		return sql
@@ -116,7 +116,10 @@ func (s *scanner) token(rest string) bool {
 			return false
 		}
 		s.kind, s.to = other, s.from+end
-		if c == '\'' && !strings.Contains(rest[:end], `\`) {
+		if c == '\'' {
+			if strings.Contains(rest[:end], `\`) {
+				return false // it ends elsewhere with standard_conforming_strings off
+			}
 			s.kind = quoted
 		}
 	case c == '$':
