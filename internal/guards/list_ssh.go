@@ -229,4 +229,10 @@ var ssh = []Guard{
 		"if ends.IsZero() {",
 		"./identity", "TestSSHCAIssuesOnlyWhatItMay", "a certificate that outlives its sign-in",
 	},
+	{
+		"protocols/ssh.end-bounded", "protocols/ssh/relay.go",
+		"r.lingers(bound.Done())",
+		"r.lingers(nil)",
+		"./protocols/ssh", "TestSilentTargetCannotHoldTheCut", "live connections outlive the grant",
+	},
 }

@@ -175,6 +175,9 @@ func (p *pair) input() {
 	buf := make([]byte, forwardBuffer)
 	for {
 		n, err := p.client.Read(buf)
+		if p.cutting.Load() {
+			return // what is sent behind the cut does not go on
+		}
 		if n > 0 {
 			p.bytes.Add(int64(n))
 			if seen := p.watch.up(buf[:n]); seen != nil {

@@ -1,9 +1,12 @@
 package ssh_test
 
 import (
+	"context"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -18,16 +21,38 @@ import (
 type fake struct {
 	address, hostKey string
 	heard            *atomic.Int64 // global requests
+	stall            sync.RWMutex  // held for writing while the fake reads nothing
+}
+
+// stalled is the fake's side of its connection.
+type stalled struct {
+	net.Conn
+	by *fake
+}
+
+func (s stalled) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	s.by.stall.RLock()
+	defer s.by.stall.RUnlock()
+	return n, err
 }
 
 func newFake(t *testing.T, serve func(*xssh.ServerConn)) *fake {
+	t.Helper()
+	return newFakeThat(t, serve, func(channel xssh.NewChannel) {
+		_ = channel.Reject(xssh.Prohibited, "the fake opens nothing") // the gate may have gone
+	})
+}
+
+func newFakeThat(t *testing.T, serve func(*xssh.ServerConn), opens func(xssh.NewChannel)) *fake {
 	t.Helper()
 	host := sshdtest.Key(t, filepath.Join(t.TempDir(), "host"))
 	config := &xssh.ServerConfig{PublicKeyCallback: func(xssh.ConnMetadata, xssh.PublicKey) (*xssh.Permissions, error) { return nil, nil }}
 	config.AddHostKey(host)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	done, heard := make(chan struct{}), &atomic.Int64{}
+	done := make(chan struct{})
+	f := &fake{address: l.Addr().String(), hostKey: sshdtest.Line(host.PublicKey()), heard: &atomic.Int64{}}
 	go func() {
 		defer close(done)
 		conn, err := l.Accept()
@@ -35,19 +60,19 @@ func newFake(t *testing.T, serve func(*xssh.ServerConn)) *fake {
 			return
 		}
 		defer conn.Close()
-		server, channels, requests, err := xssh.NewServerConn(conn, config)
+		server, channels, requests, err := xssh.NewServerConn(stalled{conn, f}, config)
 		if err != nil {
 			return
 		}
 		go func() {
 			for r := range requests {
-				heard.Add(1)
+				f.heard.Add(1)
 				_ = r.Reply(true, nil) // the gate may have gone
 			}
 		}()
 		go func() {
 			for channel := range channels {
-				_ = channel.Reject(xssh.Prohibited, "the fake opens nothing") // the gate may have gone
+				opens(channel)
 			}
 		}()
 		serve(server)
@@ -57,7 +82,50 @@ func newFake(t *testing.T, serve func(*xssh.ServerConn)) *fake {
 		_ = l.Close() // closed once
 		<-done
 	})
-	return &fake{l.Addr().String(), sshdtest.Line(host.PublicKey()), heard}
+	return f
+}
+
+// A target that answers nothing must not hold the cut, and a client that
+// stays has nothing left: no forward and no new channel.
+func TestSilentTargetCannotHoldTheCut(t *testing.T) {
+	target := newFakeThat(t, func(*xssh.ServerConn) {}, func(channel xssh.NewChannel) {
+		ch, requests, err := channel.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			for r := range requests {
+				_ = r.Reply(true, nil) // the gate may have gone
+			}
+		}()
+		go func() { _, _ = io.Copy(ch, ch) }() // until the gate goes
+	})
+	w := newWorld(t, setup{target: target})
+	c := w.dial(t, "ops@web-1")
+	s, err := c.NewSession()
+	must(t, err)
+	must(t, s.Start("sleep 600"))
+	forward, err := c.Dial("tcp", "127.0.0.1:9")
+	must(t, err)
+	target.stall.Lock()
+	resume := sync.OnceFunc(target.stall.Unlock)
+	t.Cleanup(resume)
+	ctx, cancel := context.WithTimeout(t.Context(), atOnce)
+	defer cancel()
+	if err := w.Kill(ctx, w.SignIn(t, gatetest.Sam), w.session(t, "live").ID, "enough"); err != nil {
+		t.Errorf("the session outlives its cut: %v", err)
+		resume()
+		if _, err := io.WriteString(forward, "after"); err == nil {
+			got := make([]byte, 5)
+			if _, err := io.ReadFull(forward, got); err == nil {
+				t.Errorf("the forward still carries %q", got)
+			}
+		}
+		if s, err := c.NewSession(); err == nil {
+			t.Errorf("a new channel opens behind the cut, and runs: %v", s.Start("id"))
+		}
+		must(t, c.Close())
+	}
 }
 
 func TestTargetOpensNothingUnasked(t *testing.T) {

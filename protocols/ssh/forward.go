@@ -149,10 +149,19 @@ func (r *relay) join(channel ssh.NewChannel, other link, kind, what string, payl
 	// A side that closes its channel ends its requests; the other is closed then.
 	sides.Go(func() { ssh.DiscardRequests(nearRequests); _ = far.Close() })
 	sides.Go(func() { ssh.DiscardRequests(farRequests); _ = near.Close() })
+	carried := make(chan struct{})
+	sides.Go(func() {
+		select {
+		case <-r.ended: // the target's side first: the client may stall
+			_, _ = far.Close(), near.Close()
+		case <-carried:
+		}
+	})
 	var ways sync.WaitGroup
 	ways.Go(func() { bytes.Add(carryOn(far, near)) })
 	ways.Go(func() { bytes.Add(carryOn(near, far)) })
 	ways.Wait()
+	close(carried)
 	_, _ = near.Close(), far.Close() // closed already, or gone
 	sides.Wait()
 	r.over(r.rec.done(n, "closed", bytes.Load(), since))

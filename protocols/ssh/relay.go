@@ -5,7 +5,6 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -30,6 +29,7 @@ type relay struct {
 	busy           sync.WaitGroup          // every goroutine of the relay
 	slots          chan struct{}           // taken by open channels
 	n              atomic.Int64            // numbers channels
+	ended          chan struct{}           // closed when the end begins
 
 	mu     sync.Mutex
 	pairs  map[*pair]struct{} // session channels, to be told of the end
@@ -59,7 +59,7 @@ func (c *conn) relay(ctx context.Context, client, target link, up *session.Upstr
 	defer fail(nil)
 	r := &relay{
 		c: c, up: up, client: client, target: target, rules: rules{up.Scope()}, options: options, rec: &record{to: up.Recorder()}, fail: fail,
-		slots: make(chan struct{}, maxChannels), pairs: map[*pair]struct{}{}, remote: map[string]bool{},
+		slots: make(chan struct{}, maxChannels), pairs: map[*pair]struct{}{}, remote: map[string]bool{}, ended: make(chan struct{}),
 	}
 	r.busy.Go(func() { r.fromClient(); fail(errHungUp) })
 	r.busy.Go(func() { r.fromTarget(); fail(errTargetGone) })
@@ -83,11 +83,13 @@ func (c *conn) relay(ctx context.Context, client, target link, up *session.Upstr
 // end says the last words on every session channel, has the target's processes hang
 // up, and closes both sides. It takes no longer than lastWords, whatever they do.
 func (r *relay) end(cause error) {
+	close(r.ended)
 	if cause != nil {
 		say := r.c.gate.Message(cause)
 		_ = r.rec.note("%s", say) // a recorder that fails here ends the session by itself
-		timer := time.NewTimer(lastWords)
-		defer timer.Stop()
+		// Waited for twice, so no timer: what has fired once would not fire again.
+		bound, stop := context.WithTimeout(context.Background(), lastWords)
+		defer stop()
 		told := make(chan struct{})
 		var telling sync.WaitGroup
 		var lives atomic.Bool
@@ -108,10 +110,10 @@ func (r *relay) end(cause error) {
 		r.busy.Go(func() { telling.Wait(); close(told) })
 		select {
 		case <-told:
-		case <-timer.C:
+		case <-bound.Done():
 		}
 		if len(pairs) > 0 {
-			r.lingers(timer.C)
+			r.lingers(bound.Done())
 		}
 		if lives.Load() {
 			defer r.up.Alarm(context.Background(), "the target did not take SIGHUP for a command without a terminal, which may run on")
@@ -123,12 +125,22 @@ func (r *relay) end(cause error) {
 
 // lingers waits for the client to hang up by itself: closing under bytes that it is
 // still sending would reset the connection, and our words with it.
-func (r *relay) lingers(until <-chan time.Time) {
+func (r *relay) lingers(until <-chan struct{}) {
 	gone := make(chan struct{})
 	r.busy.Go(func() { _ = r.client.Wait(); close(gone) }) // why it ended says nothing new
 	select {
 	case <-gone:
 	case <-until:
+	}
+}
+
+// isOver reports that the end has begun: nothing new is opened.
+func (r *relay) isOver() bool {
+	select {
+	case <-r.ended:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -165,6 +177,10 @@ func (r *relay) warnings(ctx context.Context) {
 // when the client has gone.
 func (r *relay) fromClient() {
 	for channel := range r.client.channels {
+		if r.isOver() {
+			_ = channel.Reject(ssh.Prohibited, prefix+"the session is over") // a side that has gone needs no answer
+			continue
+		}
 		if !r.take() {
 			_ = channel.Reject(ssh.ResourceShortage, prefix+"too many channels on one connection") // a side that has gone needs no answer
 			continue
