@@ -18,9 +18,6 @@ import (
 	"github.com/sallyport/sallyport/session"
 )
 
-// grace is how long a gRPC call may take to end with a status at the cut.
-const grace = 100 * time.Millisecond
-
 // forward sends one request on. Its line is in the record before it goes.
 func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
 	line := audit.Request{N: l.n.Add(1), Method: r.Method, Host: r.Host, Path: shown(r.URL, l.site.Secrets)}
@@ -252,7 +249,7 @@ func (a *answer) cut() {
 	}
 	if a.call {
 		_ = a.rc.SetReadDeadline(time.Now().Add(-time.Hour)) // what sends the client's messages on sees the cut by it alone
-		time.AfterFunc(grace, func() {
+		time.AfterFunc(proxy.CutWait, func() {               // a call may take that long to end with a status
 			a.mu.Lock()
 			defer a.mu.Unlock()
 			a.end()
