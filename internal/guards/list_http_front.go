@@ -80,4 +80,10 @@ var httpFront = []Guard{
 		"if why := g.cut[s.who.signIn]; why != nil && false {",
 		"./session", "TestSigningOutBeforeItRuns", "live connections outlive the grant: signed out between Open and Run",
 	},
+	{
+		"protocols/http.call-boundary", "protocols/http/grpc.go",
+		"if size > uint64(len(rest)) && size <= proxy.MaxHold {",
+		"if false && size > uint64(len(rest)) {",
+		"./protocols/http", "TestCutCallEndsBetweenMessages", "a cut says why: a gRPC call is cut between messages",
+	},
 }

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -62,21 +64,62 @@ func refuseCall(w http.ResponseWriter, code int, say, open string) {
 // callMessage is percent-encoded; it decodes to the sentence.
 func callMessage(say string) string { return url.PathEscape(say) }
 
-// call is the answer to a gRPC call: at the cut it ends with a status of its own.
+// call is the answer to a gRPC call: at the cut it ends with a status of its own, and
+// between two messages, because a client that has a part of one reports a broken stream
+// and not the status. A message of more than proxy.MaxHold is passed on as it comes.
 type call struct {
 	io.ReadCloser
 	res   *http.Response
 	cause func() error
+
+	held []byte // read and not passed on yet
+	pass int    // so much of held may go
+	left uint64 // so much of a long message is still to come
+	err  error  // what the target's last read said
 }
 
 // Read reads a part of the answer.
 func (c *call) Read(p []byte) (int, error) {
-	n, err := c.ReadCloser.Read(p)
+	for c.pass == 0 && c.err == nil {
+		n, err := c.ReadCloser.Read(p)
+		c.held, c.err = append(c.held, p[:n]...), err
+		c.scan()
+	}
+	if c.pass > 0 {
+		n := copy(p, c.held[:c.pass])
+		c.held = c.held[:copy(c.held, c.held[n:])]
+		c.pass -= n
+		return n, nil
+	}
 	why := c.cause()
-	if err == nil || why == nil || errors.Is(err, io.EOF) {
-		return n, err
+	if why == nil || errors.Is(c.err, io.EOF) {
+		return 0, c.err
 	}
 	say, _ := session.Message(why)
 	c.res.Trailer = http.Header{"Grpc-Status": {fmt.Sprint(callStatus(status(why)))}, "Grpc-Message": {callMessage(say)}}
-	return n, io.EOF
+	return 0, io.EOF
+}
+
+// scan finds what may go: whole messages, each a byte of flags and four of length before
+// it, and what there is of a long one. A target that ends within a message is not mended.
+func (c *call) scan() {
+	for {
+		rest := c.held[c.pass:]
+		if c.left > 0 {
+			n := min(c.left, uint64(len(rest)))
+			c.pass, c.left = c.pass+int(n), c.left-n
+			rest = rest[n:]
+		}
+		if len(rest) < 5 {
+			break
+		}
+		size := 5 + uint64(binary.BigEndian.Uint32(rest[1:]))
+		if size > uint64(len(rest)) && size <= proxy.MaxHold {
+			break
+		}
+		c.left = size
+	}
+	if errors.Is(c.err, io.EOF) {
+		c.pass = len(c.held)
+	}
 }

@@ -249,7 +249,8 @@ func (a *answer) cut() {
 	}
 	if a.call {
 		_ = a.rc.SetReadDeadline(time.Now().Add(-time.Hour)) // what sends the client's messages on sees the cut by it alone
-		time.AfterFunc(proxy.CutWait, func() {               // a call may take that long to end with a status
+		// It may take as long as any client to end with a status.
+		time.AfterFunc(proxy.CutWait, func() {
 			a.mu.Lock()
 			defer a.mu.Unlock()
 			a.end()
