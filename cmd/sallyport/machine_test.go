@@ -21,6 +21,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport/sallyport/config"
+	"github.com/sallyport/sallyport/internal/freeport"
 	"github.com/sallyport/sallyport/policy/bundle"
 )
 
@@ -38,12 +39,11 @@ func run(t *testing.T, args ...string) (string, error) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Pick()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	return strconv.Itoa(port)
 }
 
 // A machine is what `sallyport init` made, with ports of its own and a signed policy.

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport/sallyport/internal/freeport"
 )
 
 // Nobody enters web-1 but whom the session CA certified, and whoever is in it cannot
@@ -26,7 +28,7 @@ func TestSSHDAdmitsOnlyTheSessionCA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port, err := freePort()
+	port, err := freeport.Pick()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 
 	"github.com/sallyport/sallyport/internal/devidp"
+	"github.com/sallyport/sallyport/internal/freeport"
 )
 
 // state is what a demo keeps between its runs (demo.json).
@@ -64,13 +64,13 @@ func openState(dir string, random bool) (*state, error) {
 		if *p.port == 0 && !random {
 			*p.port = p.usual // of a folder from before there was one
 		}
-		if *p.port != 0 && free(*p.port) {
+		if *p.port != 0 && freeport.Free(*p.port) {
 			continue
 		}
 		if !random {
 			return nil, fmt.Errorf("port %d, for %s, is taken; end what uses it, or type: sallyport demo --ports random", *p.port, p.name)
 		}
-		if *p.port, err = freePort(); err != nil {
+		if *p.port, err = freeport.Pick(); err != nil {
 			return nil, fmt.Errorf("find a free port: %w", err)
 		}
 	}
@@ -78,22 +78,4 @@ func openState(dir string, random bool) (*state, error) {
 		return nil, err
 	}
 	return s, os.WriteFile(path, text, 0o600)
-}
-
-func free(port int) bool {
-	l, err := net.Listen("tcp", local(port))
-	if err != nil {
-		return false
-	}
-	return l.Close() == nil
-}
-
-// freePort finds a port on loopback that is free now.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	return port, l.Close()
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/sallyport/sallyport/internal/freeport"
 	"github.com/sallyport/sallyport/internal/gatetest"
 	"github.com/sallyport/sallyport/session"
 )
@@ -98,10 +99,9 @@ listen people
 // freeAddr is a loopback address that nobody uses now.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Pick()
 	must(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 // before starts a proxy before the gate, without privileges, and ends it with the test.
