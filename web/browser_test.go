@@ -160,7 +160,9 @@ func TestApprovalOnAPhone(t *testing.T) {
 	run(t, bob, "the inbox", chromedp.EmulateViewport(360, 780), shows("1 request waits for your yes or no"))
 	look(t, bob, "home")
 	run(t, bob, "the request", chromedp.Click(chromedp.CSS(`#inbox a`)), shows("What a yes opens"))
-	deny, yes := value(t, bob, chromedp.Text(chromedp.CSS(`button[value=no]`))), value(t, bob, chromedp.Text(chromedp.CSS(`button[value=yes]`)))
+	// Read by the page itself, at once: a live page may replace a button between two looks.
+	deny := value(t, bob, chromedp.Evaluate[string](`document.querySelector("button[value=no]").innerText`))
+	yes := value(t, bob, chromedp.Evaluate[string](`document.querySelector("button[value=yes]").innerText`))
 	thumb := script(t, bob, `(() => { const r = document.querySelector("button[value=yes]").getBoundingClientRect(); return r.height >= 48 && r.bottom <= innerHeight && r.top > 0 })()`)
 	if !thumb || deny != "Deny" || !strings.HasPrefix(yes, "Approve") {
 		t.Errorf("the decision is not under the thumb: %q %q", deny, yes)
