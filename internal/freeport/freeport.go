@@ -16,7 +16,7 @@ const first, last = 10_000, 32_767
 // Pick returns a TCP port on 127.0.0.1 that nobody listens on now, another one each time.
 func Pick() (int, error) {
 	for range 1000 {
-		port := first + rand.IntN(last-first+1)
+		port := first + rand.IntN(last-first+1) //nolint:gosec // a port is no secret
 		if Free(port) {
 			return port, nil
 		}
