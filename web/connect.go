@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/sallyport/sallyport/internal/shellword"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/session"
 )
@@ -39,7 +40,7 @@ func (s *Web) ways(g session.Grant, token string) ways {
 			if token == "" {
 				token = "TOKEN"
 			}
-			w.ByToken = "curl -H " + word("Authorization: Bearer "+token) + " " + word(w.Connect)
+			w.ByToken = "curl -H " + shellword.Quote("Authorization: Bearer "+token) + " " + shellword.Quote(w.Connect)
 		}
 	}
 	return w
@@ -63,7 +64,7 @@ func (s *Web) psql(key session.Key) string {
 	if s.config.RootCA != "" {
 		words = append(words, "sslrootcert="+conninfo(s.config.RootCA))
 	}
-	return "psql " + shell(strings.Join(words, " "))
+	return "psql " + shellword.Quote(strings.Join(words, " "))
 }
 
 func (s *Web) sshLine(key session.Key) string {
@@ -75,7 +76,7 @@ func (s *Web) sshLine(key session.Key) string {
 	if port != "22" {
 		line += "-p " + port + " "
 	}
-	return line + word(key.Role+"@"+key.Target+"@"+host)
+	return line + shellword.Quote(key.Role+"@"+key.Target+"@"+host)
 }
 
 // targetURL is where a target of HTTP is for browsers and programs: its own name, on the
@@ -101,15 +102,4 @@ func conninfo(value string) string {
 		return value
 	}
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"
-}
-
-// shell quotes a word for a POSIX shell.
-func shell(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
-
-// word quotes where a shell needs it.
-func word(text string) string {
-	if text != "" && strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:@%+=,-") == "" {
-		return text
-	}
-	return shell(text)
 }

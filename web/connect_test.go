@@ -38,11 +38,3 @@ func TestGrantPageHasTheLineToType(t *testing.T) {
 	r := decode[session.Request](t, alice.api("POST", "/api/v1/requests", "", json.RawMessage(`{"target":"web-1","role":"deploy"}`)))
 	alice.get("/g/"+r.Grant).want(t, 200, "This gate has no address to connect to")
 }
-
-func TestWordsAreQuotedForTheShell(t *testing.T) {
-	for in, want := range map[string]string{"a@b-1@gate": "a@b-1@gate", "a b": "'a b'", "it's": `'it'\''s'`, "$(x)": "'$(x)'", "": "''"} {
-		if got := word(in); got != want {
-			t.Errorf("%q is written %s", in, got)
-		}
-	}
-}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sallyport/sallyport/config"
 	"github.com/sallyport/sallyport/internal/demo"
+	"github.com/sallyport/sallyport/internal/shellword"
 )
 
 func newDemo() *cobra.Command {
@@ -193,7 +194,7 @@ func sshText(d *demo.Demo) string {
 	if err != nil {
 		return fmt.Sprintf("There is no web-1 to enter by ssh: %v.", d.NoSSH)
 	}
-	return fmt.Sprintf("So does a machine. Alice enters web-1 by ssh, and Bob approves:\n\n     ssh -p %s -o UserKnownHostsFile=%s deploy@web-1@%s", port, shellQuote(d.KnownHosts), host)
+	return fmt.Sprintf("So does a machine. Alice enters web-1 by ssh, and Bob approves:\n\n     ssh -p %s -o UserKnownHostsFile=%s deploy@web-1@%s", port, shellword.Quote(d.KnownHosts), host)
 }
 
 func afterDemo(w io.Writer, d *demo.Demo) {
@@ -202,4 +203,4 @@ func afterDemo(w io.Writer, d *demo.Demo) {
 }
 
 // self is this program as it was typed, for lines to type next.
-func self() string { return shellQuote(os.Args[0]) }
+func self() string { return shellword.Quote(os.Args[0]) }

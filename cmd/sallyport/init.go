@@ -21,6 +21,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/config"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/shellword"
 	"github.com/sallyport/sallyport/policy/bundle"
 )
 
@@ -259,7 +260,7 @@ func render(name string, data any) ([]byte, error) {
 }
 
 func (in *initial) next(w io.Writer, host string) error {
-	p := shellQuote(in.at("policy"))
+	p := shellword.Quote(in.at("policy"))
 	_, err := fmt.Fprintf(w, `%s is made. What comes next:
 
 1  Name your target, your identity provider and your rules:
@@ -280,7 +281,7 @@ tls/gate.crt is signed by a CA of its own (tls/ca.crt). For certificates that
 everybody trusts, put those of %s there, and take ca out of proxy.hcl.
 sallyport.service is a unit for systemd.
 `, in.dir, in.at("policy"), in.dir, in.threshold, strings.Join(names(in.signers), ", "), p, p, p,
-		shellQuote(in.at("proxy.hcl")), shellQuote(in.at("proxy.hcl")), host)
+		shellword.Quote(in.at("proxy.hcl")), shellword.Quote(in.at("proxy.hcl")), host)
 	return err
 }
 

@@ -30,6 +30,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/shellword"
 )
 
 // signInWait is how long login waits for the browser: as long as the gate keeps a code.
@@ -323,7 +324,7 @@ You are signed in as %s. The certificate is good until %s.
 PostgreSQL clients use it with:
 
   export PGSSLCERT=%s PGSSLKEY=%s
-`, safe(got.User.String()), clock(got.CertificateExpires), shellQuote(home.path(certFile)), shellQuote(home.path(keyFile)))
+`, safe(got.User.String()), clock(got.CertificateExpires), shellword.Quote(home.path(certFile)), shellword.Quote(home.path(keyFile)))
 	return err
 }
 
@@ -337,14 +338,6 @@ func afterSSH(w io.Writer, home home, agent bool, err error) error {
 		_, err := fmt.Fprint(w, "\nYour ssh-agent holds it for ssh. To write ssh's configuration, type: sallyport ssh-config\n")
 		return err
 	}
-	_, err = fmt.Fprintf(w, "\nssh uses it with:\n\n  ssh -i %s ROLE@TARGET@GATE\n\nTo write ssh's configuration, type: sallyport ssh-config\n", shellQuote(home.path(sshKeyFile)))
+	_, err = fmt.Fprintf(w, "\nssh uses it with:\n\n  ssh -i %s ROLE@TARGET@GATE\n\nTo write ssh's configuration, type: sallyport ssh-config\n", shellword.Quote(home.path(sshKeyFile)))
 	return err
-}
-
-// shellQuote writes s so that a shell reads it as one word.
-func shellQuote(s string) string {
-	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:@%+=,-") == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/internal/shellword"
 )
 
 func every(c *cobra.Command, do func(*cobra.Command)) {
@@ -264,7 +266,7 @@ func TestNamesUnderLocalhostAreDialledOnLoopback(t *testing.T) {
 
 func TestShellQuote(t *testing.T) {
 	for in, want := range map[string]string{"/a/b.crt": "/a/b.crt", "": "''", "a b": "'a b'", "it's": `'it'\''s'`, "$(x)": "'$(x)'"} {
-		if got := shellQuote(in); got != want {
+		if got := shellword.Quote(in); got != want {
 			t.Errorf("%q is quoted %s", in, got)
 		}
 	}

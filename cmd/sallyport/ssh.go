@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"time"
 
@@ -52,12 +51,10 @@ func sshHostCA(c *config.Config, login *identity.SSHCA) (gossh.PublicKey, error)
 		}
 		for name, key := range map[string]gossh.PublicKey{"host_ca": public.HostCA, "session_ca": public.SessionCA} {
 			if login != nil && bytes.Equal(key.Marshal(), login.PublicKey().Marshal()) {
-				return nil, fmt.Errorf("%s: login_ca.ssh_key is the listener's %s too; %w", c.Path, name, errOneKey)
+				return nil, fmt.Errorf("%s: login_ca.ssh_key is the listener's %s too; make another with: ssh-keygen -t ed25519 -N '' -f FILE", c.Path, name)
 			}
 		}
 		return public.HostCA, nil
 	}
 	return nil, nil //nolint:nilnil // no listener is no error
 }
-
-var errOneKey = errors.New("make another with: ssh-keygen -t ed25519 -N '' -f FILE")
