@@ -11,56 +11,16 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/smalldisk"
 	"github.com/sallyport/sallyport/session"
 	"github.com/sallyport/sallyport/store"
 )
 
-// small is a disk of its own, of so many MiB. Only root may mount one.
-func small(t *testing.T, mib int) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0700", mib)); err != nil {
-		t.Fatalf("mount a small disk (this test runs as root): %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-// fill takes all that is left of a disk, and returns what gives it back.
-func fill(t *testing.T, dir string) (free func()) {
-	t.Helper()
-	path := filepath.Join(dir, "fill")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for size := 1 << 20; size > 0; {
-		if _, err := f.Write(make([]byte, size)); err == nil {
-			continue
-		} else if !errors.Is(err, syscall.ENOSPC) {
-			t.Fatal(err)
-		}
-		size /= 2
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		if err := os.Remove(path); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // Class: disk full locks everyone out, and a revoke that was not on disk is undone by
 // the next start.
 func TestRestrictionsFindRoomOnAFullDisk(t *testing.T) {
-	dir := small(t, 20)
-	path := filepath.Join(dir, "state.db")
+	disk := smalldisk.Mount(t, t.TempDir(), 20)
+	path := filepath.Join(disk.Dir, "state.db")
 	db, err := store.Open(path, plain{})
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +42,7 @@ func TestRestrictionsFindRoomOnAFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	free := fill(t, dir)
+	disk.Fill(t)
 	for i := 0; ; i++ { // until SQLite needs room that is not there
 		if err := update(t, db, func(tx session.Tx) error { return tx.SaveRequest(request(fmt.Sprintf("fill-%d", i))) }); err != nil {
 			if !errors.Is(err, audit.ErrFull) {
@@ -109,7 +69,7 @@ func TestRestrictionsFindRoomOnAFullDisk(t *testing.T) {
 	if err := update(t, db, func(tx session.Tx) error { return tx.SaveRequest(request("late")) }); !errors.Is(err, audit.ErrFull) {
 		t.Errorf("a new request took of the reserve: %v", err)
 	}
-	free()
+	disk.Free(t)
 	waitFor(t, func() bool {
 		return update(t, db, func(tx session.Tx) error { return tx.SaveRequest(request("after")) }) == nil
 	})
@@ -148,7 +108,7 @@ func waitFor(t *testing.T, so func() bool) {
 }
 
 func TestNoRoomForTheReserveIsSaid(t *testing.T) {
-	_, err := store.Open(filepath.Join(small(t, 4), "state.db"), plain{})
+	_, err := store.Open(filepath.Join(smalldisk.Mount(t, t.TempDir(), 4).Dir, "state.db"), plain{})
 	if err == nil || !strings.Contains(err.Error(), "keep 8 MiB in reserve") || !errors.Is(err, syscall.ENOSPC) {
 		t.Fatal(err)
 	}

@@ -1,74 +1,30 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
+	"github.com/sallyport/sallyport/internal/smalldisk"
 	"github.com/sallyport/sallyport/session"
 )
 
-// A disk is a small one of its own, which only root may mount.
-type disk struct{ dir string }
-
-func smallDisk(t *testing.T, dir string, mib int) disk {
-	t.Helper()
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0700", mib)); err != nil {
-		t.Fatalf("mount a small disk (this test runs as root): %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return disk{dir}
-}
-
-// fill takes all that is left.
-func (d disk) fill(t *testing.T) {
-	t.Helper()
-	f, err := os.OpenFile(filepath.Join(d.dir, "fill"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for size := 1 << 20; size > 0; {
-		if _, err := f.Write(make([]byte, size)); err == nil {
-			continue
-		} else if !errors.Is(err, syscall.ENOSPC) {
-			t.Fatal(err)
-		}
-		size /= 2
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// free gives it back.
-func (d disk) free(t *testing.T) {
-	t.Helper()
-	if err := os.Remove(filepath.Join(d.dir, "fill")); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // withDisk is a demo's folder in which these parts are on a small disk.
-func withDisk(t *testing.T, parts ...string) (string, disk) {
+func withDisk(t *testing.T, parts ...string) (string, smalldisk.Disk) {
 	t.Helper()
 	dir := freshDir(t)
-	small := smallDisk(t, filepath.Join(dir, "disk"), 48)
+	at := filepath.Join(dir, "disk")
+	if err := os.Mkdir(at, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	small := smalldisk.Mount(t, at, 48)
 	for _, part := range parts {
 		if part != "gate.db" {
-			if err := os.Mkdir(filepath.Join(small.dir, part), 0o700); err != nil {
+			if err := os.Mkdir(filepath.Join(small.Dir, part), 0o700); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -118,7 +74,7 @@ func TestFullDisk(t *testing.T) {
 			token, grant := d.token(t), d.activeGrant(t)
 			term.says(t, "before: 500")
 			alice := d.signedIn(t, "alice@example.com")
-			small.fill(t)
+			small.Fill(t)
 			alice.untilFull(t)
 			shown, err := d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 1").ends(t)
 			if err == nil || !strings.Contains(shown, "FATAL:  sallyport: "+diskIsFull) {
@@ -130,7 +86,7 @@ func TestFullDisk(t *testing.T) {
 			if shown, err := term.ends(t); err == nil || !strings.Contains(shown, "FATAL:  sallyport: ") {
 				t.Errorf("revoked on a full disk (%v), it shows:\n%s", err, shown)
 			}
-			small.free(t)
+			small.Free(t)
 			eventually(t, "requests to be taken again", func() bool { return alice.askWriter() == nil })
 			if s := d.sessionOf(t, r); s.Cause != "revoked" && s.Cause != "recorder" {
 				t.Errorf("the session's record is %+v", s)
@@ -156,9 +112,9 @@ func TestRevokeOnAFullDiskOutlivesKillNine(t *testing.T) {
 	term, _ := d.opened(t, "20m", "-c", "SELECT pg_sleep(600)")
 	token, grant := d.token(t), d.activeGrant(t)
 	alice := d.signedIn(t, "alice@example.com")
-	small.fill(t)
+	small.Fill(t)
 	alice.untilFull(t)
-	small.fill(t) // what the refusals gave back
+	small.Fill(t) // what the refusals gave back
 	if out, err := d.sallyport(t, sam, "grants", "revoke", grant.ID, "--why", "enough"); err != nil {
 		t.Fatalf("revoke on a full disk: %v\n%s", err, out)
 	}
@@ -169,7 +125,7 @@ func TestRevokeOnAFullDiskOutlivesKillNine(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-d.ended
-	small.free(t)
+	small.Free(t)
 	d = demoIn(t, d.Dir)
 	for _, g := range list[session.Grant](t, d.signedIn(t, "alice@example.com"), "grants", "") {
 		if g.State != session.GrantRevoked || g.EndedBy != "sam@example.com" {
@@ -195,7 +151,7 @@ func TestFullDiskOfRecordingsEndsTheSession(t *testing.T) {
 	d := demoIn(t, dir)
 	term, r := d.opened(t, "20m")
 	token := d.token(t)
-	small.fill(t)
+	small.Fill(t)
 	for i := range 2000 {
 		if _, err := fmt.Fprintf(term.in, "SELECT 'statement %d' || '%s';\n", i, strings.Repeat("x", 500)); err != nil {
 			break // psql has gone
@@ -208,7 +164,7 @@ func TestFullDiskOfRecordingsEndsTheSession(t *testing.T) {
 	if err == nil || strings.Contains(strings.ReplaceAll(shown, "SELECT 'not recorded'", ""), "not recorded") || strings.Contains(shown, "internal error") {
 		t.Errorf("a new session with no room for its recording (%v) shows:\n%s", err, shown)
 	}
-	small.free(t)
+	small.Free(t)
 	eventually(t, "a session again", func() bool {
 		_, err := d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 1").ends(t)
 		return err == nil
