@@ -142,60 +142,6 @@ func (g *Gate) abandon() error {
 	return nil
 }
 
-// recover writes down what the last run could not: its live sessions are over, and
-// the gate starts.
-func (g *Gate) recover(ctx context.Context) error {
-	if err := g.c.Recordings.Recover(ctx); err != nil {
-		return fmt.Errorf("close recordings of the last run: %w", err)
-	}
-	p := g.Policy()
-	counter, err := g.c.Store.Update(ctx, func(t Tx) error {
-		open, err := t.Sessions(Filter{State: "live"})
-		if err != nil {
-			return err
-		}
-		now := time.Now()
-		for _, r := range open {
-			r.Live, r.Ended, r.Cause = false, now, "crashed"
-			if err := t.SaveSession(r); err != nil {
-				return err
-			}
-			if err := t.Log(sessionEnded(r, audit.Summary{})); err != nil {
-				return err
-			}
-		}
-		pending, err := t.Requests(Filter{State: string(RequestPending)})
-		if err != nil {
-			return err
-		}
-		for _, r := range pending {
-			if !r.Keep {
-				if err := g.stranded(t, r); err != nil {
-					return err
-				}
-				continue
-			}
-			g.due.add("request", r.ID, r.TimesOut)
-		}
-		active, err := t.Grants(Filter{State: string(GrantActive)})
-		if err != nil {
-			return err
-		}
-		for _, gr := range active {
-			g.due.add("grant", gr.ID, gr.Ends)
-		}
-		return t.Log(audit.Event{
-			Type: audit.GateStarted, Actor: "gate", Policy: audit.PolicyRef{Version: p.Version(), Digest: p.Digest()},
-			Body: map[string]any{"node": g.c.Node, "url": g.c.URL, "sessions_closed": len(open)},
-		})
-	})
-	if err != nil {
-		return fmt.Errorf("write down the start: %w", err)
-	}
-	g.seq.notify()
-	return g.seq.wait(ctx, counter)
-}
-
 // Stop refuses new asks, tells live sessions, gives them grace to end, then cuts
 // what is left, writes the stop down and returns.
 func (g *Gate) Stop(ctx context.Context, grace time.Duration) error {

@@ -2,7 +2,7 @@ package guards
 
 var recovery = []Guard{
 	{
-		"session.stranded", "session/gate.go",
+		"session.stranded", "session/recover.go",
 		"if !r.Keep {",
 		"if false && !r.Keep {",
 		"./session", "TestHeldRequestDoesNotOutliveACrash", "a yes for a client that has gone used as permission for the next one",
