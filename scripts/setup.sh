@@ -73,7 +73,7 @@ if ((${#missing[@]})); then
 	fi
 	quiet apt-get install -qy --no-install-recommends -o Dpkg::Options::=--force-confold "${missing[@]}"
 	# Debian would also start services; a demo and tests start what they need themselves.
-	declare -A services=([openssh-server]="ssh.service ssh.socket" [nginx-light]=nginx.service [haproxy]=haproxy.service [caddy]=caddy.service)
+	declare -A services=([openssh-server]="ssh.service ssh.socket" [nginx-light]=nginx.service [haproxy]=haproxy.service)
 	for package in "${missing[@]}"; do
 		if [[ -n "${services[$package]:-}" ]] && command -v systemctl >/dev/null; then
 			# shellcheck disable=SC2086 # one word each
