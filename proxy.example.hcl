@@ -137,7 +137,7 @@ credential "orders-writer" {
 # Caps and patience. These are the defaults; "none" cannot be said.
 limits {
   connections            = 32000 # open at once
-  connections_per_source = 8000  # from one address
+  connections_per_source = 8000  # from one address (IPv6: one /64)
   held                   = 10000 # waiting for a sign-in: strangers can cause these
   held_per_source        = 100
   handshake              = "20s" # a silent client keeps a connection no longer

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/netsource"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -38,7 +39,7 @@ type Server struct {
 	// once the client has said what it wants.
 	Handshake time.Duration
 	// MaxConnections and MaxPerSource cap open connections, in total and per client
-	// address, so that one client cannot use up the gate. More are closed at once.
+	// address (IPv6: /64), so that one client cannot use up the gate. More are closed at once.
 	MaxConnections, MaxPerSource int
 
 	mu        sync.Mutex
@@ -168,7 +169,7 @@ func (s *Server) accept(ctx context.Context, b bound) error {
 
 // admit counts a connection in, within the caps.
 func (s *Server) admit(c *Conn) (id uint64, done func(), ok bool) {
-	source := Source(c)
+	source := netsource.Of(Source(c))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {

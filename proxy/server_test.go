@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -106,6 +107,36 @@ func TestConnectionsOverACapAreClosed(t *testing.T) {
 			}
 			t.Fatal("the place is not given back")
 		})
+	}
+}
+
+// elsewhere is a connection from any address.
+type elsewhere struct {
+	net.Conn
+	from *net.TCPAddr
+}
+
+func (e elsewhere) RemoteAddr() net.Addr { return e.from }
+
+func TestOneIPv6NetworkIsOneSource(t *testing.T) {
+	s := &Server{MaxPerSource: 2, conns: map[*Conn]struct{}{}, perSource: map[netip.Addr]int{}}
+	admitted := func(from string) bool {
+		near, far := net.Pipe()
+		t.Cleanup(func() { _, _ = near.Close(), far.Close() })
+		_, done, ok := s.admit(NewConn(elsewhere{near, &net.TCPAddr{IP: net.ParseIP(from), Port: 5000}}))
+		if ok {
+			t.Cleanup(done)
+		}
+		return ok
+	}
+	if !admitted("2001:db8:1:2::1") || !admitted("2001:db8:1:2::2") {
+		t.Fatal("closed below the cap")
+	}
+	if admitted("2001:db8:1:2:3::3") {
+		t.Error("a host with a /64 is as many sources as it likes")
+	}
+	if !admitted("2001:db8:1:3::1") {
+		t.Error("another network is closed for this one's sake")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/netsource"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -126,7 +127,7 @@ func (g *Gate) hold(ctx context.Context, ask Ask, known *caller) (*hold, context
 		id: newID(), ask: ask, right: right, phrases: phrases, since: now, until: now.Add(g.c.SignInWait), known: known,
 		answered: make(chan struct{}), state: holdWaiting, confirm: make(chan confirmed, 1), end: cancel,
 	}
-	source := source(ask.Client)
+	source := netsource.Of(ask.Client.Address.Addr())
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.held >= g.c.MaxHeld || g.perSource[source] >= g.c.MaxHeldPerSource {
@@ -139,23 +140,13 @@ func (g *Gate) hold(ctx context.Context, ask Ask, known *caller) (*hold, context
 	return h, ctx, nil
 }
 
-// source is what the cap counts as one: an address, and with IPv6 its /64, which is
-// what one host has at the least (RFC 6177).
-func source(c Client) netip.Addr {
-	a := c.Address.Addr().Unmap()
-	if network, err := a.WithZone("").Prefix(64); err == nil && a.Is6() {
-		return network.Addr()
-	}
-	return a
-}
-
 // linger is how long a hold that has ended can still be looked at.
 const linger = 10 * time.Minute
 
 // drop takes the hold out of the caps at once; its page stays for a while, to say
 // how it ended.
 func (g *Gate) drop(h *hold) {
-	source := source(h.ask.Client)
+	source := netsource.Of(h.ask.Client.Address.Addr())
 	g.mu.Lock()
 	g.held--
 	crowded := len(g.holds) >= 2*g.c.MaxHeld // pages of what is over take no more memory than that

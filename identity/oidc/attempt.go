@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/netsource"
 )
 
 const (
@@ -51,7 +53,7 @@ func newAttempts() *attempts {
 }
 
 func (a *attempts) put(state string, at attempt) {
-	at.key, at.source = sha256.Sum256([]byte(state)), network(at.source)
+	at.key, at.source = sha256.Sum256([]byte(state)), netsource.Of(at.source)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if own := a.bySource[at.source]; own != nil && at.source.IsValid() && own.Len() >= maxPerSource {
@@ -79,18 +81,6 @@ func (a *attempts) drop(at *attempt) {
 	if own.Remove(at.own); own.Len() == 0 {
 		delete(a.bySource, at.source)
 	}
-}
-
-// network is what counts as one source: an address, and with IPv6 its /64, which is
-// what one host has at the least (RFC 6177).
-func network(addr netip.Addr) netip.Addr {
-	addr = addr.Unmap().WithZone("")
-	if addr.Is6() {
-		if prefix, err := addr.Prefix(64); err == nil {
-			return prefix.Addr()
-		}
-	}
-	return addr
 }
 
 // take removes the attempt, whatever becomes of it: a state serves once.

@@ -416,7 +416,7 @@ var identityOidc = []Guard{
 		"./identity/oidc", "TestFloodOfOneNetworkLeavesOthersAttempts", "one client uses up the gate",
 	},
 	{
-		"identity/oidc.attempt-network", "identity/oidc/attempt.go",
+		"identity/oidc.attempt-network", "internal/netsource/netsource.go",
 		"if addr.Is6() {",
 		"if false && addr.Is6() {",
 		"./identity/oidc", "TestFloodOfOneNetworkLeavesOthersAttempts", "one client uses up the gate",
