@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"math/big"
+	"strings"
 )
 
 // The parts of a token: a prefix that people and secret scanners recognise, 256
@@ -62,6 +63,12 @@ func PurposeOf(t Token) (TokenPurpose, error) {
 		return ForAPI, nil
 	}
 	return "", ErrNotToken
+}
+
+// IsJWT reports that a token has the outer form of a signed JWT (RFC 7515, section 7.1),
+// which no token of the gate has. It says nothing of whether it proves anything.
+func (t Token) IsJWT() bool {
+	return strings.HasPrefix(string(t), "eyJ") && strings.Count(string(t), ".") == 2
 }
 
 func prefixOf(purpose TokenPurpose) string {

@@ -68,5 +68,24 @@ func (u User) Short() string {
 	return u.String()
 }
 
+// OwnerClaim is the name under which identity.hcl maps the claim that says which person
+// set a pipeline going: their e-mail, or their subject at the gate's own issuer.
+const OwnerClaim = "owner"
+
+// Owner is who set a pipeline going, as its issuer says; empty for people.
+func (u User) Owner() string {
+	if u.Kind != Workload {
+		return ""
+	}
+	return u.Claims[OwnerClaim]
+}
+
+// OwnedBy reports whether v is the person who set this pipeline going: they decide on
+// its requests no more than on their own. Capitals do not make it somebody else.
+func (u User) OwnedBy(v User) bool {
+	owner := u.Owner()
+	return owner != "" && (strings.EqualFold(owner, v.Email) || strings.EqualFold(owner, v.Subject) || strings.EqualFold(owner, v.Person))
+}
+
 // IsZero reports that nobody is named.
 func (u User) IsZero() bool { return u.Issuer == "" && u.Subject == "" }

@@ -358,6 +358,8 @@ func (s *set) mayApprove(stage Stage, requester, approver identity.User) error {
 		return errors.New("the policy does not know the identity provider that you signed in with")
 	case requester.Same(approver):
 		return errors.New("nobody decides on their own request")
+	case requester.OwnedBy(approver):
+		return errors.New("nobody decides on a request of a pipeline that they set going")
 	case s.persons > 1 && (approver.Person == "" || requester.Kind == identity.Person && requester.Person == ""):
 		return errors.New("one of the two accounts does not say whose it is, so it could be the requester's own")
 	case !stage.From.Has(approver):

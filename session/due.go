@@ -9,7 +9,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// due keeps the ends of pending requests and active grants, and writes them down
+// due keeps the ends of pending requests, active grants and pipelines' sign-ins, and writes them down
 // when they come. It does not cut sessions: each does that by its own timer, which
 // no full disk and no other session can delay.
 type due struct {
@@ -62,12 +62,11 @@ func (d *due) run() {
 	timer := time.NewTimer(longSleep)
 	defer timer.Stop()
 	for {
-		requests, grants, next := d.take(time.Now())
-		if len(requests) > 0 {
-			d.passed("request", requests)
-		}
-		if len(grants) > 0 {
-			d.passed("grant", grants)
+		passed, next := d.take(time.Now())
+		for _, kind := range dueKinds {
+			if len(passed[kind]) > 0 {
+				d.passed(kind, passed[kind])
+			}
 		}
 		timer.Reset(min(next, longSleep))
 		select {
@@ -79,22 +78,22 @@ func (d *due) run() {
 	}
 }
 
-// take removes what is due and says how long until the next.
-func (d *due) take(now time.Time) (requests, grants []string, next time.Duration) {
+// dueKinds are what ends, in the order in which it is written down.
+var dueKinds = []string{"request", "grant", "sign-in"}
+
+// take removes what is due, by kind, and says how long until the next.
+func (d *due) take(now time.Time) (passed map[string][]string, next time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	passed = map[string][]string{}
 	for len(d.items) > 0 && !d.items[0].at.After(now) {
 		item := heap.Pop(&d.items).(dueItem)
-		if item.kind == "request" {
-			requests = append(requests, item.id)
-		} else {
-			grants = append(grants, item.id)
-		}
+		passed[item.kind] = append(passed[item.kind], item.id)
 	}
 	if len(d.items) == 0 {
-		return requests, grants, longSleep
+		return passed, longSleep
 	}
-	return requests, grants, d.items[0].at.Sub(now)
+	return passed, d.items[0].at.Sub(now)
 }
 
 func (d *due) close() { d.once.Do(func() { close(d.quit) }) }
@@ -126,7 +125,10 @@ func (g *Gate) passed(kind string, ids []string) {
 }
 
 func (g *Gate) pass(t Tx, kind, id string, now time.Time) ([]Change, error) {
-	if kind == "request" {
+	switch kind {
+	case "sign-in":
+		return g.passWorkload(t, id, now)
+	case "request":
 		r, err := t.Request(id)
 		if err != nil || r.State != RequestPending || now.Before(r.TimesOut) {
 			return nil, err

@@ -14,6 +14,9 @@ type Denied struct {
 	Next   string // what to do; may be empty
 }
 
+// Is makes ErrBadWorkload an ErrBadToken: protocols refuse both before anybody is let in.
+func (d *Denied) Is(target error) bool { return target == ErrBadToken && d == ErrBadWorkload }
+
 func (d *Denied) Error() string {
 	parts := []string{d.Reason}
 	if d.Next != "" {
@@ -98,3 +101,7 @@ func (f *Failed) Unwrap() error { return f.Err }
 // ErrBadToken refuses a token or certificate that proves nothing. Protocols refuse
 // with it before they say that authentication succeeded.
 var ErrBadToken = &Denied{Reason: "that token is not valid, or its grant has ended", Next: "get a new one on your grant's page, or connect without +token to sign in by browser"}
+
+// ErrBadWorkload refuses a pipeline's JWT that proves nothing here. Which of its claims
+// is wrong is in the gate's own log: a sentence would help whoever forges one.
+var ErrBadWorkload = &Denied{Reason: "that workload token proves nothing here", Next: "it must be of an issuer and for an audience that the policy names, new, and whole"}

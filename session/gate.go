@@ -30,6 +30,8 @@ type Config struct {
 	Certificate func(cert *x509.Certificate) (signIn string, err error)
 	// SSHCertificate is the same for SSH certificates; nil: none are taken.
 	SSHCertificate func(cert *ssh.Certificate) (signIn string, err error)
+	// Workloads judges pipelines' tokens; nil: none are taken.
+	Workloads Workloads
 	// URL is the base of the gate's own pages, without a final slash.
 	URL    string
 	Node   string // this node's name in entries; default "gate"

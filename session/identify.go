@@ -20,6 +20,10 @@ func (g *Gate) identify(ctx context.Context, ask Ask, notice func(string) error)
 		who, err := g.byCertificate(ctx, ask.Proof)
 		return who, ask, err
 	case identity.ByToken:
+		if ask.Proof.Token.IsJWT() {
+			who, err := g.byWorkload(ctx, ask.Proof.Token, ask.Client.Address.Addr())
+			return who, ask, err
+		}
 		who, err := g.byToken(ctx, ask.Proof.Token)
 		return who, ask, err
 	case identity.ByBrowser:
@@ -99,7 +103,7 @@ func (g *Gate) byToken(ctx context.Context, token identity.Token) (caller, error
 		if !account.Disabled.IsZero() {
 			return ErrBadToken
 		}
-		who = caller{user: account.User, signIn: gr.SignIn, proof: identity.ByToken, grant: gr.ID}
+		who = caller{user: asKnown(account, gr), signIn: gr.SignIn, proof: identity.ByToken, grant: gr.ID}
 		return nil
 	})
 	if errors.Is(err, ErrNotFound) {
@@ -151,7 +155,7 @@ func (g *Gate) serving(t Tx, p *policy.Policy, in policy.Input, who caller, now 
 		if who.grant != "" && gr.ID != who.grant {
 			continue
 		}
-		if !now.Before(gr.Ends) || g.isCut(gr.ID) != nil {
+		if !now.Before(gr.Ends) || g.isCut(gr.ID) != nil || !sameRun(gr.User, in.User) {
 			continue
 		}
 		r, err := t.Request(gr.Request)
@@ -189,7 +193,7 @@ func (g *Gate) stillMay(t Tx, s *Session) error {
 		return err
 	}
 	in, now := r.Input, s.ask.input(s.who, r.Input.Time)
-	in.User, in.Proof, in.Client, in.Browser = account.User, now.Proof, now.Client, now.Browser
+	in.User, in.Proof, in.Client, in.Browser = asKnown(account, s.grant), now.Proof, now.Client, now.Browser
 	return g.stillAllowed(g.Policy(), in, r, s.grant)
 }
 

@@ -54,6 +54,10 @@ func (s *Session) Ends() time.Time {
 	return s.ends
 }
 
+// Proves reports that the proof by which the session was opened still is one. Protocols
+// that are shown it again with each request ask; elsewhere a connection was let in once.
+func (s *Session) Proves() bool { return s.who.proved.IsZero() || time.Now().Before(s.who.proved) }
+
 // Said is the line that tells of the grant.
 func (s *Session) Said() string { return said(s.grant) }
 

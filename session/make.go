@@ -20,7 +20,7 @@ func (g *Gate) joinable(t Tx, in policy.Input, who caller) (*Request, error) {
 		return nil, err
 	}
 	for _, r := range pending {
-		same := r.SignIn == who.signIn && r.Input.Proof == in.Proof && r.Input.Client == in.Client && r.Input.Browser == in.Browser &&
+		same := (r.SignIn == who.signIn || in.User.Kind == identity.Workload) && sameRun(r.User, in.User) && r.Input.Proof == in.Proof && r.Input.Client == in.Client && r.Input.Browser == in.Browser &&
 			(in.Reason == "" || in.Reason == r.Input.Reason) && (in.Ticket == "" || in.Ticket == r.Input.Ticket) &&
 			(in.Duration == 0 || in.Duration == r.Input.Duration) && r.Extends == ""
 		if same && time.Now().Before(r.TimesOut) {

@@ -19,6 +19,7 @@ type caller struct {
 	user    identity.User
 	signIn  string
 	proof   identity.ProofKind
+	proved  time.Time  // when the proof itself stops being one; zero: with what it opened
 	browser netip.Addr // where a browser proof was given; else zero
 	grant   string     // the only grant that a token opens; else empty
 	keep    bool       // the request outlives the connection
@@ -59,7 +60,7 @@ func (g *Gate) open(ctx context.Context, ask Ask, notice func(string) error) (*S
 	if err != nil {
 		return nil, who, err
 	}
-	if who.grant == "" && who.hold == nil && notice != nil && !ask.NoWait && g.lacksReason(ctx, ask, who) {
+	if who.grant == "" && who.hold == nil && who.user.Kind == identity.Person && notice != nil && !ask.NoWait && g.lacksReason(ctx, ask, who) {
 		if who, ask, err = g.confirmed(ctx, ask, notice, &who); err != nil {
 			return nil, who, err
 		}

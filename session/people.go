@@ -17,6 +17,11 @@ import (
 func (g *Gate) SignIn(ctx context.Context, s identity.SignIn) error {
 	var before identity.User
 	err := g.permit(ctx, func(t Tx) error {
+		if s.Via == ViaWorkload { // two connections at once bring one token
+			if there, err := stood(t, s.ID); there || err != nil {
+				return err
+			}
+		}
 		account, err := t.Account(s.User.ID())
 		switch {
 		case errors.Is(err, ErrNotFound):
@@ -167,10 +172,10 @@ func (g *Gate) CertificateIssued(ctx context.Context, by identity.SignIn, serial
 	})
 }
 
-// Standing lists the sign-ins that open things now or keep them open, for the loop
+// Standing lists people's sign-ins that open things now or keep them open, for the loop
 // that reads their groups and standing again. Those past their greatest age that keep
 // nothing open are ended: else each that there ever was would be read for ever, and
-// the reading would fall behind.
+// the reading would fall behind. A pipeline's token says all that its issuer ever will.
 func (g *Gate) Standing(ctx context.Context) (list []identity.SignIn, err error) {
 	now := time.Now()
 	var over []identity.SignIn
@@ -180,6 +185,9 @@ func (g *Gate) Standing(ctx context.Context) (list []identity.SignIn, err error)
 			return err
 		}
 		for _, s := range all {
+			if s.Via == ViaWorkload {
+				continue
+			}
 			keeps := now.Before(s.Expires) || g.livesBy(s.ID)
 			if !keeps {
 				active, err := t.Grants(Filter{State: string(GrantActive), SignIn: s.ID, Limit: 1})

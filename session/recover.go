@@ -51,6 +51,9 @@ func (g *Gate) recover(ctx context.Context) error {
 		for _, gr := range active {
 			g.due.add("grant", gr.ID, gr.Ends)
 		}
+		if err := g.dueWorkloads(t); err != nil {
+			return err
+		}
 		return t.Log(audit.Event{
 			Type: audit.GateStarted, Actor: "gate", Policy: audit.PolicyRef{Version: p.Version(), Digest: p.Digest()},
 			Body: map[string]any{"node": g.c.Node, "url": g.c.URL, "sessions_closed": len(open)},

@@ -263,7 +263,7 @@ func (g *Gate) recheck(ctx context.Context, f Filter, because string) error {
 				return err
 			}
 			in := r.Input
-			in.User = account.User
+			in.User = asKnown(account, gr)
 			if err := g.stillAllowed(p, in, r, gr); err != nil {
 				say, _ := Message(err)
 				cuts[gr.ID] = &Ended{Cause: ErrPolicy.Cause, Say: because + ": " + say, At: time.Now()}

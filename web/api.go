@@ -161,25 +161,7 @@ func (s *Web) apiRequests(v *visit) error {
 }
 
 func (s *Web) apiAsk(v *visit) error {
-	var in struct {
-		Target   string `json:"target"`
-		Role     string `json:"role"`
-		Object   string `json:"object"`
-		Reason   string `json:"reason"`
-		Ticket   string `json:"ticket"`
-		Duration string `json:"duration"`
-		Extends  string `json:"extends"`
-	}
-	if err := body(v, &in); err != nil {
-		return err
-	}
-	d, err := duration(in.Duration)
-	n := session.NewRequest{
-		Target: in.Target, Role: in.Role, Object: in.Object, Reason: in.Reason, Ticket: in.Ticket, Duration: d, Extends: in.Extends,
-	}
-	if n.Extends == "" {
-		err = firstError(err, checkAsk(n))
-	}
+	n, err := readAsk(v)
 	if err != nil {
 		return err
 	}

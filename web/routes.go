@@ -96,6 +96,7 @@ func (s *Web) apiRoutes() []route {
 		{"POST", "/api/v1/users/enable", bearer, s.apiEnable},
 		{"POST", "/api/v1/sign-ins/end", bearer, s.apiSignOut},
 		{"POST", "/api/v1/cli/token", open, s.apiCLIToken},
+		{"POST", "/api/v1/workload/token", open, s.apiWorkloadToken},
 	}
 }
 

@@ -91,6 +91,13 @@ func (r *relyingParty) Refresh(ctx context.Context, u identity.User, refresh ide
 	return r.now.Load().party.Refresh(ctx, u, refresh)
 }
 
+// ForUs and VerifyWorkload make it session.Workloads.
+func (r *relyingParty) ForUs(token identity.Token) bool { return r.now.Load().party.ForUs(token) }
+
+func (r *relyingParty) VerifyWorkload(ctx context.Context, token identity.Token) (identity.User, time.Time, error) {
+	return r.now.Load().party.VerifyWorkload(ctx, token)
+}
+
 func (r *relyingParty) StandsAlone(issuer string) bool { return r.now.Load().party.StandsAlone(issuer) }
 
 // standing is the gate as the refresher needs it.

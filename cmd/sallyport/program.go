@@ -94,8 +94,8 @@ func openProgram(ctx context.Context, c *config.Config, logger *slog.Logger) (_ 
 	p.gate, err = session.New(session.Config{
 		Store: p.db, Log: p.log, Recordings: p.recordings, Credentials: c.Set,
 		Certificate:    func(cert *x509.Certificate) (string, error) { return ca.Verify(cert, time.Now()) },
-		SSHCertificate: sshVerifier(sshCA),
-		URL:            c.Gate.URL, Node: c.Gate.Node, Logger: logger,
+		SSHCertificate: sshVerifier(sshCA), Workloads: p.people,
+		URL: c.Gate.URL, Node: c.Gate.Node, Logger: logger,
 		SignInWait: c.Limits.SignInTime, MaxHeld: c.Limits.Held, MaxHeldPerSource: c.Limits.HeldPerSource,
 		Scopes: scopes(), Notifier: notifier,
 	}, loaded)

@@ -432,7 +432,7 @@ func FuzzVerifyWorkload(f *testing.F) {
 	f.Add("eyJhbGciOiJub25lIn0.e30.")
 	f.Add("..")
 	f.Fuzz(func(t *testing.T, raw string) {
-		user, err := r.VerifyWorkload(t.Context(), identity.Token(raw))
+		user, _, err := r.VerifyWorkload(t.Context(), identity.Token(raw))
 		var failure *oidc.Failure
 		if !errors.As(err, &failure) || !user.IsZero() {
 			t.Errorf("%q: %+v, %v", raw, user, err)

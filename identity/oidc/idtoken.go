@@ -15,7 +15,7 @@ import (
 
 const (
 	maxIDToken  = 64 << 10 // bytes; hundreds of groups fit
-	maxWorkload = 16 << 10 // bytes; it comes from anybody, as a password
+	maxWorkload = 8 << 10  // bytes; it comes from anybody, as a password
 	// skew is how far the clocks of gate and provider may lie apart.
 	skew = time.Minute
 )

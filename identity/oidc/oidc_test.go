@@ -399,7 +399,7 @@ func TestWorkload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	user, err := r.VerifyWorkload(t.Context(), identity.Token(raw))
+	user, _, err := r.VerifyWorkload(t.Context(), identity.Token(raw))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -420,15 +420,15 @@ func TestWorkload(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = r.VerifyWorkload(t.Context(), identity.Token(raw))
+		_, _, err = r.VerifyWorkload(t.Context(), identity.Token(raw))
 		says(t, err, want)
 		if strings.Contains(err.Error(), raw) {
 			t.Error("the token is in the error")
 		}
 	}
-	_, err = r.VerifyWorkload(t.Context(), identity.Token(strings.Repeat("a", 20000)))
+	_, _, err = r.VerifyWorkload(t.Context(), identity.Token(strings.Repeat("a", 20000)))
 	says(t, err, "too long")
-	_, err = r.VerifyWorkload(t.Context(), "spg_x")
+	_, _, err = r.VerifyWorkload(t.Context(), "spg_x")
 	says(t, err, "no signed JWT")
 	if _, err := r.Begin(t.Context(), oidc.Beginning{Issuer: w.idp.URL()}); err == nil {
 		t.Error("a workload issuer signs people in")
@@ -438,6 +438,6 @@ func TestWorkload(t *testing.T) {
 func TestPersonIssuerMakesNoWorkload(t *testing.T) {
 	w := newWorld(t)
 	raw, _ := w.idp.WorkloadToken("alice", "web", nil)
-	_, err := w.party(t).VerifyWorkload(t.Context(), identity.Token(raw))
+	_, _, err := w.party(t).VerifyWorkload(t.Context(), identity.Token(raw))
 	says(t, err, "not configured for workloads")
 }

@@ -108,6 +108,7 @@ type Options struct {
 	Config  func(*session.Config) // changes the gate's own configuration
 	Secrets credential.Set
 	Scopes  map[string][]string // default: what each protocol enforces here
+	CI      *CI                 // vouches for pipelines; nil: nobody does
 	Faults  *durable.Faults     // of the log and the recordings
 	Logger  *slog.Logger
 }
@@ -169,6 +170,9 @@ func (f *Fixture) open(t testing.TB) {
 		SSHCertificate: func(cert *ssh.Certificate) (string, error) { return f.SSHCA.Verify(cert, time.Now()) },
 		Scopes:         f.scopes(),
 	}
+	if o.CI != nil {
+		c.Workloads = o.CI.party
+	}
 	if o.Config != nil {
 		o.Config(&c)
 	}
@@ -201,6 +205,9 @@ func (f *Fixture) Sign(t testing.TB, rules string) *policy.Policy {
 	dir := t.TempDir()
 	files := map[string][]byte{
 		"policy/identity.hcl": []byte(identityHCL), "policy/targets.hcl": []byte(targets), "policy/rules.hcl": []byte(rules),
+	}
+	if f.o.CI != nil {
+		files["policy/ci.hcl"] = []byte(f.o.CI.hcl())
 	}
 	maps.Copy(files, f.o.Files)
 	root, err := bundle.Create(dir, files, 1, time.Now().Add(24*time.Hour), map[string]ssh.Signer{"signer": signer})

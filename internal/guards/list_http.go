@@ -51,7 +51,7 @@ var http = []Guard{
 	},
 	{
 		"protocols/http.token-upstream", "protocols/http/relay.go",
-		`		if ourToken(value) == "" {`,
+		`		if l.h.ourToken(value) == "" {`,
 		"\t\tif true {",
 		"./protocols/http", "TestCookieAndBearerTogether", "cookie leakage upstream: the token",
 	},

@@ -2,6 +2,7 @@ package guards
 
 // lists has one line for each list_AREA.go.
 var lists = [][]Guard{
+	approvals,
 	audit,
 	command,
 	config,

@@ -96,7 +96,7 @@ func (c *conn) who(r *http.Request, s *site) (caller, error) {
 		return me, &session.Invalid{Field: "role", Hint: "the role's name in " + roleHeader + " is no name of a role"}
 	}
 	me.key = key{target: s.target, role: me.role, addr: addr}
-	token, err := bearer(r.Header)
+	token, err := c.h.bearer(r.Header)
 	if err != nil {
 		return me, err
 	}
@@ -132,10 +132,10 @@ func (c *conn) who(r *http.Request, s *site) (caller, error) {
 
 // bearer is the gate's token in Authorization; other credentials there are the
 // target's own.
-func bearer(h http.Header) (identity.Token, error) {
-	values := h.Values("Authorization")
+func (h *handler) bearer(header http.Header) (identity.Token, error) {
+	values := header.Values("Authorization")
 	for _, value := range values {
-		token := ourToken(value)
+		token := h.ourToken(value)
 		if token == "" {
 			continue
 		}
@@ -147,11 +147,13 @@ func bearer(h http.Header) (identity.Token, error) {
 	return "", nil
 }
 
-// ourToken is the token of the gate in an Authorization value; empty where there is none.
-func ourToken(value string) string {
+// ourToken is the token in an Authorization value that is for the gate, be it a pipeline's
+// JWT; empty where there is none.
+func (h *handler) ourToken(value string) string {
 	scheme, token, _ := strings.Cut(strings.TrimLeft(value, " \t"), " ")
 	token = strings.TrimSpace(token)
-	if strings.EqualFold(scheme, "Bearer") && (strings.HasPrefix(token, "spg_") || strings.HasPrefix(token, "spa_")) {
+	ours := strings.HasPrefix(token, "spg_") || strings.HasPrefix(token, "spa_") || h.config.Gate.ForUs(identity.Token(token))
+	if strings.EqualFold(scheme, "Bearer") && ours {
 		return token
 	}
 	return ""
@@ -330,6 +332,10 @@ func sameSite(r *http.Request, s *site) error {
 func (c *conn) session(w http.ResponseWriter, r *http.Request, s *site, me caller) (*live, error) {
 	if me.key.proof != "" {
 		if l := c.h.running(me.key); l != nil {
+			if !l.proves() {
+				l.leave()
+				return nil, session.ErrBadWorkload
+			}
 			return l, nil
 		}
 	}

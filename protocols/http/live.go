@@ -42,6 +42,7 @@ type live struct {
 	role     string
 	id       string
 	ends     time.Time
+	proves   func() bool // what the client shows is still good
 	scope    policy.Scope
 	recorder *audit.Recorder
 	up       *session.Upstream
@@ -133,7 +134,7 @@ func (h *handler) open(ctx context.Context, s *site, k key, ask session.Ask, not
 		l := h.lives[k]
 		mine := l == nil
 		if mine {
-			l = &live{h: h, site: s, key: k, ready: make(chan struct{}), gone: make(chan struct{}), role: ask.Role, ends: sess.Ends()}
+			l = &live{h: h, site: s, key: k, ready: make(chan struct{}), gone: make(chan struct{}), role: ask.Role, ends: sess.Ends(), proves: sess.Proves}
 			h.lives[k] = l
 		}
 		h.mu.Unlock()

@@ -117,7 +117,7 @@ func (l *live) dress(out *http.Request) {
 	dropCookies(out.Header)
 	var kept []string
 	for _, value := range out.Header["Authorization"] {
-		if ourToken(value) == "" {
+		if l.h.ourToken(value) == "" {
 			kept = append(kept, value)
 		}
 	}

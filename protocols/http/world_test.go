@@ -83,6 +83,7 @@ type options struct {
 	trusted []string // trusted_proxies
 	address string   // of another target than the handler
 	limits  limits   // zero: the usual ones
+	ci      *gatetest.CI
 }
 
 // world is a gate with an HTTP listener in front of an application.
@@ -144,7 +145,12 @@ func newWorld(t testing.TB, app http.Handler, o options) *world {
 	if o.roles == "" {
 		o.roles = `role "user" {}`
 	}
+	all := rules
+	if o.ci != nil {
+		all += pipelineRule
+	}
 	w.Fixture = gatetest.New(t, gatetest.Options{
+		CI: o.ci,
 		Targets: fmt.Sprintf(`
 target "app" {
   protocol = "http"
@@ -168,7 +174,7 @@ target "other" {
   role "user" {}
 }
 `, address, how, o.extra, o.roles),
-		Rules: rules, Files: files, Secrets: o.secrets, Scopes: map[string][]string{Name: Protocol{}.Scopes()},
+		Rules: all, Files: files, Secrets: o.secrets, Scopes: map[string][]string{Name: Protocol{}.Scopes()},
 		Config: func(c *session.Config) { c.URL = w.gate },
 	})
 	config := proxy.Config{

@@ -22,9 +22,9 @@ const (
 	codeGSS     = 80877104
 	version30   = pgproto3.ProtocolVersion30
 	version32   = pgproto3.ProtocolVersion32
-	maxStartup  = 10_000 // bytes; PostgreSQL's MAX_STARTUP_PACKET_LENGTH
-	maxPassword = 1_000  // bytes; a grant token has 53
-	tlsHello    = 0x16   // first byte of a TLS handshake record
+	maxStartup  = 10_000    // bytes; PostgreSQL's MAX_STARTUP_PACKET_LENGTH
+	maxPassword = 8<<10 + 5 // bytes; a grant token has 53, a pipeline's JWT up to 8 KiB
+	tlsHello    = 0x16      // first byte of a TLS handshake record
 )
 
 // hello is what the client said it wants, nothing of it verified.
@@ -178,7 +178,7 @@ func (c *conn) proof(kind identity.ProofKind) (identity.Proof, error) {
 	return identity.Proof{Kind: identity.ByBrowser}, nil
 }
 
-// password asks for the grant token.
+// password asks for the grant token, or a pipeline's JWT.
 func (c *conn) password() (identity.Token, error) {
 	if err := c.write(encode(nil, &pgproto3.AuthenticationCleartextPassword{}), writeWait); err != nil {
 		return "", err

@@ -182,7 +182,7 @@ func (c *conn) interactive(ctx context.Context, meta ssh.ConnMetadata, challenge
 	return c.ask(ctx, meta, n, identity.Proof{Kind: identity.ByBrowser})
 }
 
-// password takes a grant token, and nothing for names without +token: clients come to
+// password takes a grant token or a pipeline's JWT, and nothing for names without +token: clients come to
 // it last, but some (paramiko) try nothing else.
 func (c *conn) password(ctx context.Context, meta ssh.ConnMetadata, password []byte) error {
 	n, err := c.names(meta)

@@ -133,6 +133,7 @@ type setup struct {
 	forward string // where the role tunnel may forward to
 	config  func(*session.Config)
 	disk    *gatetest.Disk
+	ci      *gatetest.CI
 	target  *fake // in the place of the sshd
 }
 
@@ -156,6 +157,9 @@ func newWorld(t testing.TB, s setup) *world {
 		Rules:   fmt.Sprintf(rules, s.forward),
 		Scopes:  map[string][]string{ssh.Name: ssh.Protocol{}.Scopes()},
 		Config:  s.config,
+	}
+	if s.ci != nil {
+		o.CI, o.Rules = s.ci, o.Rules+pipelineRule
 	}
 	if s.disk != nil {
 		o.Faults = s.disk.Faults()
