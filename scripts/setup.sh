@@ -36,6 +36,8 @@ for part in "$@"; do
 		has 'test -x /usr/sbin/haproxy' haproxy
 		has 'command -v git' git
 		has 'command -v openssl' openssl
+		has 'command -v curl' curl
+		has 'command -v jq' jq
 		;;
 	*)
 		echo "setup.sh: no part is called $part" >&2

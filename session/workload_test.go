@@ -20,6 +20,13 @@ rule "deploy" {
   who     = { claims = { repository = "shop/app", ref = "refs/heads/main" } }
   longest = "10m"
 }
+rule "explain" {
+  target  = { name = "orders" }
+  role    = ["reader"]
+  who     = { claims = { repository = "shop/app" } }
+  longest = "10m"
+  reason  = "required"
+}
 rule "migrate" {
   target  = { name = "orders" }
   role    = ["writer"]
@@ -114,6 +121,12 @@ func TestAYesForOneRunOpensNothingForTheNext(t *testing.T) {
 	var held *session.Held
 	if !errors.As(err, &held) {
 		t.Fatal(err)
+	}
+	other := shows("writer", ci.Token(t, map[string]any{"run_id": "3"}))
+	other.NoWait = true
+	var theirs *session.Held
+	if _, err := f.Open(t.Context(), other, nil); !errors.As(err, &theirs) || theirs.Request == held.Request {
+		t.Fatalf("another run waits for the same yes: %v", err)
 	}
 	// The same run with a fresh token waits for the same yes, and is served by it.
 	fresh := ci.Token(t, map[string]any{"jti": "2"})
@@ -211,6 +224,15 @@ func TestPipelineExchangesItsTokenForAGrants(t *testing.T) {
 	wantSays(t, err, "that token is not valid")
 	_, err = f.SignInByToken(t.Context(), ci.Token(t, nil))
 	wantSays(t, err, "that is not a token of this gate")
+	_, _, err = f.WorkloadToken(t.Context(), ci.Token(t, nil), here, session.NewRequest{Target: "orders", Role: "reader"})
+	wantSays(t, err, "say why you need this")
+	token, _, err = f.WorkloadToken(t.Context(), ci.Token(t, nil), here, session.NewRequest{Target: "orders", Role: "reader", Reason: "release 7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := f.Open(t.Context(), shows("reader", token), nil); err != nil || s.Grant().Reason != "release 7" {
+		t.Fatalf("%v", err)
+	}
 	_, _, err = f.WorkloadToken(t.Context(), ci.Token(t, map[string]any{"aud": "https://other.example.com"}), here, n)
 	wantSays(t, err, "that workload token proves nothing here")
 	_, _, err = f.WorkloadToken(t.Context(), ci.Token(t, nil), here, session.NewRequest{Target: "orders", Role: "writer"})

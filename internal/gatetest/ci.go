@@ -9,6 +9,10 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -81,4 +85,50 @@ func (ci *CI) Token(t testing.TB, changes map[string]any) identity.Token {
 	raw, err := ci.WorkloadToken("repo:shop/app:environment:production", Audience, claims)
 	must(t, err)
 	return identity.Token(raw)
+}
+
+// Recipe runs the lines of docs/clients.md that hold one of the words, one after another
+// in one shell, as a job does. swap is what stands in the guide and what this test has
+// instead, in turns. The job gets its token from an address that answers as that of
+// GitHub Actions does; jwt, where it is not empty, is in its environment as GitLab has it.
+func (ci *CI) Recipe(t testing.TB, jwt identity.Token, swap []string, words ...string) (string, error) {
+	t.Helper()
+	guide := "docs/clients.md"
+	for range 3 {
+		if _, err := os.Stat(guide); err == nil {
+			break
+		}
+		guide = filepath.Join("..", guide)
+	}
+	text, err := os.ReadFile(guide)
+	must(t, err)
+	var script []string
+	for _, word := range words {
+		found := 0
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, word) {
+				found++
+				line = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), "- "))
+				script = append(script, strings.NewReplacer(swap...).Replace(strings.Trim(line, "`")))
+			}
+		}
+		if found != 1 {
+			t.Fatalf("%d lines of %s hold %q, want one", found, guide, word)
+		}
+	}
+	jobs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer of-the-job" || r.URL.Query().Get("api-version") == "" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		token := ci.Token(t, map[string]any{"aud": r.URL.Query().Get("audience")})
+		_, _ = w.Write([]byte(`{"count": 1, "value": "` + token.Reveal() + `"}`))
+	}))
+	defer jobs.Close()
+	cmd := exec.CommandContext(t.Context(), "sh", "-euc", strings.Join(script, "\n"))
+	cmd.Dir = t.TempDir()
+	must(t, os.WriteFile(filepath.Join(cmd.Dir, "migrate.sql"), []byte("select current_user;\n"), 0o600))
+	cmd.Env = append(os.Environ(), "ACTIONS_ID_TOKEN_REQUEST_URL="+jobs.URL+"/?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN=of-the-job", "JWT="+jwt.Reveal())
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }

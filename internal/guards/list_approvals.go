@@ -25,4 +25,16 @@ var approvals = []Guard{
 		"if false {",
 		"./protocols/http", "TestPipelinesTokenThatEndsIsRefused", "live connections outlive the grant",
 	},
+	{
+		"approvals.run-of-a-request", "session/make.go",
+		"&& sameRun(r.User, in.User) &&",
+		"&&",
+		"./session", "TestAYesForOneRunOpensNothingForTheNext", "a remembered yes for one token opens for the user's other tokens",
+	},
+	{
+		"approvals.bearer-for-another", "identity/oidc/workload.go",
+		"&& slices.ContainsFunc(said.Audience, func(a string) bool { return slices.Contains(i.config.Audiences, a) })",
+		"&& len(slices.Concat(said.Audience)) > 0",
+		"./protocols/http", "TestPipelinesTokenIsABearer", "own cookie leaking upstream",
+	},
 }

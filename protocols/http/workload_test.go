@@ -2,6 +2,8 @@ package http
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -41,6 +43,18 @@ func TestPipelinesTokenIsABearer(t *testing.T) {
 	}
 	if got := app.last(t).Header.Get("Authorization"); got != "Bearer "+theirs {
 		t.Errorf("the target did not get its own credential: %q", got)
+	}
+}
+
+func TestRecipeForPipelines(t *testing.T) {
+	ci := gatetest.NewCI(t)
+	w := newWorld(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte("at " + r.URL.Path)) }), options{ci: ci})
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	must(t, os.WriteFile(ca, w.caPEM, 0o600))
+	swap := []string{"https://app.gate.example.com", "--cacert " + ca + " " + w.app, "https://gate.example.com", gatetest.Audience}
+	out, err := ci.Recipe(t, "", swap, "JWT=$(curl", "https://app.gate.example.com/deploy")
+	if err != nil || out != "at /deploy" {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/gatetest"
 )
 
@@ -42,5 +43,25 @@ func TestPipelinesTokenIsThePassword(t *testing.T) {
 	}
 	if strings.Contains(r.log.String(), token) {
 		t.Fatal("a token is in the log")
+	}
+}
+
+func TestRecipesForPipelines(t *testing.T) {
+	ci := gatetest.NewCI(t)
+	r := newRig(t, rigOptions{rules: pipelineRule, gate: gatetest.Options{CI: ci}})
+	swap := []string{
+		"https://gate.example.com", gatetest.Audience, "host=gate.example.com", "host=localhost port=" + r.port,
+		"sslrootcert=system", "sslrootcert=" + r.ca, "migrator", "writer",
+	}
+	for name, recipe := range map[string]struct {
+		jwt   identity.Token
+		lines []string
+	}{
+		"GitHub": {"", []string{"JWT=$(curl", `PGPASSWORD="$JWT" psql`}},
+		"GitLab": {ci.Token(t, nil), []string{"password=$JWT"}},
+	} {
+		if out, err := ci.Recipe(t, recipe.jwt, swap, recipe.lines...); err != nil || !strings.Contains(out, "writer") {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
 	}
 }
