@@ -63,7 +63,9 @@ func (l *Log) recover() error {
 	return l.publisher.publish()
 }
 
-// resume opens the last segment for writing and cuts the torn tail off.
+// resume opens the last segment for writing and cuts the torn tail off. What stays is
+// synced, with its name: the process before may have died between a write and its sync,
+// and what is built on that batch from now on must not outlast it.
 func (l *Log) resume(s *walScan) error {
 	l.wal.dir, l.wal.origin, l.wal.segment = l.dir, l.origin, max(s.segment, 1)
 	l.bodies.dir = l.dir
@@ -75,15 +77,17 @@ func (l *Log) resume(s *walScan) error {
 		return err
 	}
 	l.wal.file, l.wal.offset = f, s.end
-	if s.torn == 0 {
-		return nil
+	if s.torn > 0 {
+		l.logger.Warn("the last batch was not finished before a crash; it was never acknowledged and is cut off",
+			"file", walName(s.segment), "byte", s.end, "bytes", s.torn)
+		if err := f.Truncate(s.end); err != nil {
+			return err
+		}
 	}
-	l.logger.Warn("the last batch was not finished before a crash; it was never acknowledged and is cut off",
-		"file", walName(s.segment), "byte", s.end, "bytes", s.torn)
-	if err := f.Truncate(s.end); err != nil {
+	if err := f.Sync(); err != nil {
 		return err
 	}
-	return f.Sync()
+	return l.dir.SyncDir("wal")
 }
 
 type signedCheckpoint struct {

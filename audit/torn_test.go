@@ -325,6 +325,20 @@ func TestCheckpointFileBoundsTheTornTail(t *testing.T) {
 	}
 }
 
+// TestRecoveredTailIsSynced: a batch whose process died before its sync counts from the
+// next start on, so it is on disk before anything else is.
+func TestRecoveredTailIsSynced(t *testing.T) {
+	w := writeBatches(t, 1, 2)
+	var synced []string
+	openLog(t, Config{Dir: w.crashed(t, w.wal), Faults: &durable.Faults{Sync: func(name string) error {
+		synced = append(synced, name)
+		return nil
+	}}})
+	if len(synced) < 2 || synced[0] != "wal/000001.seg" || synced[1] != "wal" {
+		t.Errorf("synced at the start: %v", synced)
+	}
+}
+
 // FuzzRecovery reads whatever lies in the WAL as a start does, without its syncs: it
 // is refused as damaged, or what comes out of it is a prefix of the true batches.
 func FuzzRecovery(f *testing.F) {

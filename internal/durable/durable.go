@@ -8,11 +8,13 @@
 package durable
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
+	"sync"
 	"sync/atomic"
 	"syscall"
 )
@@ -33,6 +35,9 @@ type Dir struct {
 	*os.Root
 	faults *Faults
 	made   atomic.Uint64 // numbers temporary files
+
+	mu      sync.Mutex
+	lasting map[string]bool // folders whose names Make has synced
 }
 
 // Open opens an existing folder. faults is nil outside tests.
@@ -41,29 +46,42 @@ func Open(name string, faults *Faults) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{Root: root, faults: faults}, nil
+	return &Dir{Root: root, faults: faults, lasting: map[string]bool{}}, nil
 }
 
 // Make makes a folder and its parents (mode 0700) where they are missing, and
 // syncs each parent, so that the names are on disk. It returns whether it made any.
+// The name of a folder that it finds is synced too, once: a process that died may
+// have left it unsynced.
 func (d *Dir) Make(name string) (bool, error) {
-	if name == "." {
+	if name == "." || d.isLasting(name) {
 		return false, nil
 	}
-	info, err := d.Stat(name)
-	if err == nil && info.IsDir() {
-		return false, nil
+	parents, err := d.Make(path.Dir(name))
+	if err != nil {
+		return parents, err
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, err
+	err = d.Mkdir(name, 0o700)
+	found := errors.Is(err, fs.ErrExist)
+	if err != nil && !found {
+		return parents, err
 	}
-	if _, err := d.Make(path.Dir(name)); err != nil {
-		return false, err
+	if info, err := d.Stat(name); err != nil || !info.IsDir() {
+		return parents, cmp.Or(err, error(&fs.PathError{Op: "mkdir", Path: name, Err: syscall.ENOTDIR}))
 	}
-	if err := d.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return false, err
+	if err := d.SyncDir(path.Dir(name)); err != nil {
+		return parents, err
 	}
-	return true, d.SyncDir(path.Dir(name))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lasting[name] = true
+	return parents || !found, nil
+}
+
+func (d *Dir) isLasting(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lasting[name]
 }
 
 // SyncDir puts the names in a folder on disk.

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -62,6 +63,20 @@ func TestWriteFileThatFailsLeavesTheOldFile(t *testing.T) {
 		}
 		if names, err := os.ReadDir(name); err != nil || len(names) != 1 {
 			t.Errorf("%v, %v", names, err)
+		}
+	}
+}
+
+// TestMakeSyncsWhatItFinds: whoever made the folder may have died before its name was on disk.
+func TestMakeSyncsWhatItFinds(t *testing.T) {
+	var synced []string
+	d, name := open(t, &Faults{Sync: func(name string) error { synced = append(synced, name); return nil }})
+	if err := os.MkdirAll(filepath.Join(name, "a/b"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if made, err := d.Make("a/b"); err != nil || made || !slices.Equal(synced, []string{".", "a"}) {
+			t.Errorf("made %v, synced %v, %v", made, synced, err)
 		}
 	}
 }

@@ -415,4 +415,22 @@ var audit = []Guard{
 		"c.open[session] && (started || true) {",
 		"./audit", "TestPlantedRecordingDoesNotBecomeTrue", "recorder or logger fails open",
 	},
+	{
+		"audit.resume-bytes", "audit/recover.go",
+		"if err := f.Sync(); err != nil {",
+		"if err := error(nil); err != nil {",
+		"./audit", "TestRecoveredTailIsSynced", "what was acknowledged is lost",
+	},
+	{
+		"audit.resume-name", "audit/recover.go",
+		`return l.dir.SyncDir("wal")`,
+		"return nil",
+		"./audit", "TestRecoveredTailIsSynced", "what was acknowledged is lost",
+	},
+	{
+		"durable.found-folder", "internal/durable/durable.go",
+		"if err := d.SyncDir(path.Dir(name)); err != nil {",
+		"if err := error(nil); err != nil {",
+		"./internal/durable", "TestMakeSyncsWhatItFinds", "what was acknowledged is lost",
+	},
 }
