@@ -15,10 +15,11 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/config"
+	"github.com/sallyport/sallyport/internal/cli"
 )
 
 func newAudit() *cobra.Command {
-	return group("audit", "Check and read the tamper-evident log", "  sallyport audit verify --config /etc/sallyport/proxy.hcl\n  sallyport audit tail",
+	return cli.Group("audit", "Check and read the tamper-evident log", "  sallyport audit verify --config /etc/sallyport/proxy.hcl\n  sallyport audit tail",
 		newAuditVerify(), newAuditTail(), newAuditShow())
 }
 
@@ -35,7 +36,7 @@ func (f *recordFlags) add(c *cobra.Command) {
 func (f *recordFlags) folders(c *cobra.Command) (dir, recordings string, err error) {
 	switch {
 	case f.dir != "" && f.config != "":
-		return "", "", usage(c, errors.New("give --config or --dir, not both"))
+		return "", "", cli.Usage(c, errors.New("give --config or --dir, not both"))
 	case f.dir != "":
 		return f.dir, f.recordings, nil
 	}
@@ -45,7 +46,7 @@ func (f *recordFlags) folders(c *cobra.Command) (dir, recordings string, err err
 	loaded, err := config.Load(f.config, protocolNames())
 	if err != nil {
 		// It is not known where the record is, so nothing can be said about it.
-		return "", "", &exitError{code: exitUsage, err: fmt.Errorf("could not check: %w", err)}
+		return "", "", &cli.Exit{Code: cli.Mistyped, Err: fmt.Errorf("could not check: %w", err)}
 	}
 	return loaded.Audit.Dir, loaded.Recordings.Dir, nil
 }
@@ -65,7 +66,7 @@ Exit codes: 0 verified; 1 tampered (says what and where); 2 could not check.`,
 	where.add(c)
 	c.Flags().StringVar(&key, "key", "", "the log's public key, kept where the gate's administrators cannot change it")
 	c.Flags().StringVar(&since, "since", "", "a checkpoint of this log that was saved before: the log must contain it")
-	asJSON := jsonFlag(c)
+	asJSON := cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		dir, recordings, err := where.folders(c)
 		if err != nil {
@@ -74,7 +75,7 @@ Exit codes: 0 verified; 1 tampered (says what and where); 2 could not check.`,
 		o := audit.VerifyOptions{Key: key, Recordings: recordings}
 		if since != "" {
 			if o.Since, err = os.ReadFile(since); err != nil {
-				return &exitError{code: exitUsage, err: fmt.Errorf("could not check: read the saved checkpoint: %w", err)}
+				return &cli.Exit{Code: cli.Mistyped, Err: fmt.Errorf("could not check: read the saved checkpoint: %w", err)}
 			}
 		}
 		return verify(c, dir, o, *asJSON)
@@ -93,14 +94,14 @@ func verify(c *cobra.Command, dir string, o audit.VerifyOptions, asJSON bool) er
 			Verdict string `json:"verdict"`
 			audit.Report
 		}{report.Verdict(), report}
-		if err := printJSON(c.OutOrStdout(), out); err != nil {
+		if err := cli.PrintJSON(c.OutOrStdout(), out); err != nil {
 			return err
 		}
 	} else if err := printReport(c.OutOrStdout(), report); err != nil {
 		return err
 	}
 	if code := report.Exit(); code != 0 {
-		return &exitError{code: code}
+		return &cli.Exit{Code: code}
 	}
 	return nil
 }
@@ -121,7 +122,7 @@ func printReport(w io.Writer, r audit.Report) error {
 		out.say("  note: %s", n)
 	}
 	if r.Origin != "" {
-		out.say("log %s, last entry %s", r.Origin, clock(r.Last))
+		out.say("log %s, last entry %s", r.Origin, cli.Clock(r.Last))
 		out.say("root %x", r.Root[:])
 		out.say("key  %s (%s)", r.Key, keyFrom(r.KeyFrom))
 	}
@@ -143,7 +144,7 @@ type lines struct {
 
 func (l *lines) say(format string, args ...any) {
 	if l.err == nil {
-		_, l.err = fmt.Fprintln(l.w, safe(fmt.Sprintf(format, args...)))
+		_, l.err = fmt.Fprintln(l.w, cli.Safe(fmt.Sprintf(format, args...)))
 	}
 }
 
@@ -171,7 +172,7 @@ func newAuditTail() *cobra.Command {
 	flags.add(c)
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what comes, until Ctrl-C")
 	c.Flags().IntVarP(&count, "lines", "n", 20, "how many to begin with, at most 500")
-	asJSON := jsonFlag(c)
+	asJSON := cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		gate, err := flags.signedIn()
 		if err != nil {
@@ -222,7 +223,7 @@ func printEntry(w io.Writer, raw json.RawMessage, asJSON bool) error {
 	if err := json.Unmarshal(raw, &e); err != nil {
 		return fmt.Errorf("read the gate's answer: %w", err)
 	}
-	_, err := fmt.Fprintf(w, "%6d  %s  %-20s %s\n", e.Index, clock(e.Time), safe(e.Type), safe(string(e.Body)))
+	_, err := fmt.Fprintf(w, "%6d  %s  %-20s %s\n", e.Index, cli.Clock(e.Time), cli.Safe(e.Type), cli.Safe(string(e.Body)))
 	return err
 }
 
@@ -233,11 +234,11 @@ func newAuditShow() *cobra.Command {
 		Example: "  sallyport audit show 41",
 	}
 	flags.add(c)
-	asJSON := jsonFlag(c)
+	asJSON := cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		n, err := strconv.ParseInt(args[0], 10, 64)
 		if err != nil || n < 0 {
-			return usage(c, fmt.Errorf("%q is no number of an entry", args[0]))
+			return cli.Usage(c, fmt.Errorf("%q is no number of an entry", args[0]))
 		}
 		gate, err := flags.signedIn()
 		if err != nil {
@@ -251,7 +252,7 @@ func newAuditShow() *cobra.Command {
 			return fmt.Errorf("the log has no entry %d yet", n)
 		}
 		if *asJSON {
-			return printJSON(c.OutOrStdout(), got.Entries[0])
+			return cli.PrintJSON(c.OutOrStdout(), got.Entries[0])
 		}
 		return printEntry(c.OutOrStdout(), got.Entries[0], false)
 	}

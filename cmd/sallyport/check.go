@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/config"
+	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/bundle"
 	"github.com/sallyport/sallyport/protocols"
@@ -23,22 +24,22 @@ with file, line and source. Nothing is opened for writing, bound or dialled.`,
 		Example: "  sallyport check --config /etc/sallyport/proxy.hcl",
 	}
 	configFlag(c, &path)
-	asJSON := jsonFlag(c)
+	asJSON := cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		checked, err := check(path)
 		if *asJSON {
 			out := map[string]any{"ok": err == nil}
 			if err != nil {
 				out["errors"] = err.Error()
-				return errors.Join(printJSON(c.OutOrStdout(), out), &exitError{code: exitFailed})
+				return errors.Join(cli.PrintJSON(c.OutOrStdout(), out), &cli.Exit{Code: cli.Failed})
 			}
 			out["policy"] = map[string]any{"version": checked.Version(), "digest": checked.Digest(), "expires": checked.Expires()}
-			return printJSON(c.OutOrStdout(), out)
+			return cli.PrintJSON(c.OutOrStdout(), out)
 		}
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s is fine; policy version %d, signed by %v, expires %s.\n", path, checked.Version(), checked.Signers(), clock(checked.Expires()))
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s is fine; policy version %d, signed by %v, expires %s.\n", path, checked.Version(), checked.Signers(), cli.Clock(checked.Expires()))
 		return err
 	}
 	return c

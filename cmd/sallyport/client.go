@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/cli"
 )
 
 // maxAnswer bounds what is read of one answer, in bytes.
@@ -116,7 +117,7 @@ type problem struct {
 }
 
 func (p *problem) Error() string {
-	text := strings.TrimSuffix(safe(p.Detail), ".")
+	text := strings.TrimSuffix(cli.Safe(p.Detail), ".")
 	if text == "" {
 		text = fmt.Sprintf("the gate answered %d %s", p.Status, strings.ToLower(http.StatusText(p.Status)))
 	} else {
@@ -126,7 +127,7 @@ func (p *problem) Error() string {
 		text += "; type: sallyport login"
 	}
 	if p.Open != "" && p.Status != http.StatusUnauthorized {
-		text += "; open " + safe(p.Open)
+		text += "; open " + cli.Safe(p.Open)
 	}
 	return text
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/config"
+	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/demo"
 	"github.com/sallyport/sallyport/internal/shellword"
 )
@@ -42,7 +43,7 @@ With an sshd it also has a machine to enter by ssh.`,
 	asJSON := c.Flags().Bool("json", false, "print one line of JSON once everything is ready, for programs")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if ports != "usual" && ports != "random" {
-			return usage(c, fmt.Errorf("--ports is usual or random, not %q", ports))
+			return cli.Usage(c, fmt.Errorf("--ports is usual or random, not %q", ports))
 		}
 		o.RandomPorts = ports == "random"
 		var err error

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -14,10 +15,10 @@ func newGrants() *cobra.Command {
 		path: "/api/v1/grants", key: "grants", none: "There are no such grants.",
 		head: []string{"ID", "STATE", "USER", "TARGET", "ROLE", "ENDS", "BY"},
 		row: func(g session.Grant) []string {
-			return []string{g.ID, string(g.State), g.User.String(), g.Key.Target, g.Key.Role, clock(g.Ends), strings.Join(g.By, ", ")}
+			return []string{g.ID, string(g.State), g.User.String(), g.Key.Target, g.Key.Role, cli.Clock(g.Ends), strings.Join(g.By, ", ")}
 		},
 	}
-	return group("grants", "See and end grants", "  sallyport grants list --state active\n  sallyport grants revoke 7Q2KMX",
+	return cli.Group("grants", "See and end grants", "  sallyport grants list --state active\n  sallyport grants revoke 7Q2KMX",
 		list.command("List your grants and those that you may see", "  sallyport grants list --state active", "active, expired, revoked or released"),
 		action{
 			kind: "grants", do: "revoke", use: "revoke GRANT", short: "End somebody's grant and cut its sessions, now",
@@ -39,10 +40,10 @@ func newSessions() *cobra.Command {
 			if !r.Live {
 				state, ends = "ended: "+r.Cause, r.Ended
 			}
-			return []string{r.ID, state, r.User.String(), r.Key.Target, r.Key.Role, r.Client.Address.String(), clock(r.Started), clock(ends)}
+			return []string{r.ID, state, r.User.String(), r.Key.Target, r.Key.Role, r.Client.Address.String(), cli.Clock(r.Started), cli.Clock(ends)}
 		},
 	}
-	return group("sessions", "See and end live sessions", "  sallyport sessions list --state live\n  sallyport sessions kill 7Q2KMX",
+	return cli.Group("sessions", "See and end live sessions", "  sallyport sessions list --state live\n  sallyport sessions kill 7Q2KMX",
 		list.command("List your sessions and those that you may see", "  sallyport sessions list --state live", "live or ended"),
 		action{
 			kind: "sessions", do: "kill", use: "kill SESSION", short: "Cut one live session; its grant lives on",
@@ -58,12 +59,12 @@ func newUsers() *cobra.Command {
 		row: func(a identity.Account) []string {
 			disabled := "-"
 			if !a.Disabled.IsZero() {
-				disabled = clock(a.Disabled) + " by " + a.DisabledBy
+				disabled = cli.Clock(a.Disabled) + " by " + a.DisabledBy
 			}
-			return []string{a.User.String(), orDash(strings.Join(a.User.Groups, ", ")), clock(a.LastSeen), disabled, a.User.ID()}
+			return []string{a.User.String(), cli.OrDash(strings.Join(a.User.Groups, ", ")), cli.Clock(a.LastSeen), disabled, a.User.ID()}
 		},
 	}
-	return group("users", "See users, disable and enable them", "  sallyport users list\n  sallyport users disable alice@example.com --why \"left the company\"",
+	return cli.Group("users", "See users, disable and enable them", "  sallyport users list\n  sallyport users disable alice@example.com --why \"left the company\"",
 		list.command("List everybody who ever signed in", "  sallyport users list", ""),
 		newUserSwitch("disable", "End everything of a user at once, and admit them no more"),
 		newUserSwitch("enable", "Admit a disabled user again"),

@@ -21,6 +21,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/config"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/shellword"
 	"github.com/sallyport/sallyport/policy/bundle"
 )
@@ -74,11 +75,11 @@ again; signers change by sallyport policy root.`,
 func (in *initial) run(c *cobra.Command) error {
 	base, err := url.Parse(in.url)
 	if err != nil || base.Scheme != "https" || base.Hostname() == "" || base.Path != "" {
-		return usage(c, fmt.Errorf("say where browsers will reach the gate: --url https://gate.example.com"))
+		return cli.Usage(c, fmt.Errorf("say where browsers will reach the gate: --url https://gate.example.com"))
 	}
 	signers, err := in.readSigners()
 	if err != nil {
-		return usage(c, err)
+		return cli.Usage(c, err)
 	}
 	if in.state == "" {
 		in.state = filepath.Join(in.dir, "state")

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/internal/cli"
 )
 
 // apiPath is the API's path of one thing, or of something about it.
@@ -40,7 +42,7 @@ func (l listing[T]) command(short, example, states string) *cobra.Command {
 		c.Flags().StringVar(&role, "role", "", "only those of one role")
 		c.Flags().IntVar(&limit, "limit", 100, "at most so many, the newest")
 	}
-	asJSON := jsonFlag(c)
+	asJSON := cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		gate, err := flags.signedIn()
 		if err != nil {
@@ -60,7 +62,7 @@ func (l listing[T]) command(short, example, states string) *cobra.Command {
 			return err
 		}
 		if *asJSON {
-			return printJSON(c.OutOrStdout(), raw)
+			return cli.PrintJSON(c.OutOrStdout(), raw)
 		}
 		return l.print(c, raw)
 	}
@@ -81,11 +83,11 @@ func (l listing[T]) print(c *cobra.Command, raw json.RawMessage) error {
 		_, err := fmt.Fprintln(c.OutOrStdout(), l.none)
 		return err
 	}
-	t := newTable(c.OutOrStdout(), l.head...)
+	t := cli.NewTable(c.OutOrStdout(), l.head...)
 	for _, item := range items {
-		t.row(l.row(item)...)
+		t.Row(l.row(item)...)
 	}
-	return t.flush()
+	return t.Flush()
 }
 
 // An action is a verb that does something to one thing: one POST.
@@ -118,7 +120,7 @@ func (a action) command() *cobra.Command {
 		if err := gate.post(c.Context(), apiPath(a.kind, args[0], a.do), send, nil); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), a.done+"\n", safe(args[0]))
+		_, err = fmt.Fprintf(c.OutOrStdout(), a.done+"\n", cli.Safe(args[0]))
 		return err
 	}
 	return c

@@ -30,6 +30,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/shellword"
 )
 
@@ -324,7 +325,7 @@ You are signed in as %s. The certificate is good until %s.
 PostgreSQL clients use it with:
 
   export PGSSLCERT=%s PGSSLKEY=%s
-`, safe(got.User.String()), clock(got.CertificateExpires), shellword.Quote(home.path(certFile)), shellword.Quote(home.path(keyFile)))
+`, cli.Safe(got.User.String()), cli.Clock(got.CertificateExpires), shellword.Quote(home.path(certFile)), shellword.Quote(home.path(keyFile)))
 	return err
 }
 
@@ -333,7 +334,7 @@ PostgreSQL clients use it with:
 func afterSSH(w io.Writer, home home, agent bool, err error) error {
 	switch {
 	case err != nil:
-		fmt.Fprintf(w, "\nYour ssh-agent did not take the certificate for ssh: %s\n", safe(err.Error())) //nolint:errcheck // the terminal
+		fmt.Fprintf(w, "\nYour ssh-agent did not take the certificate for ssh: %s\n", cli.Safe(err.Error())) //nolint:errcheck // the terminal
 	case agent:
 		_, err := fmt.Fprint(w, "\nYour ssh-agent holds it for ssh. To write ssh's configuration, type: sallyport ssh-config\n")
 		return err

@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/cli"
 )
 
 func main() {
@@ -21,10 +23,10 @@ func main() {
 	if err == nil {
 		return
 	}
-	code := exitFailed
-	var failure *exitError
+	code := cli.Failed
+	var failure *cli.Exit
 	if errors.As(err, &failure) {
-		code = failure.code
+		code = failure.Code
 	}
 	if text := err.Error(); text != "" {
 		fmt.Fprintln(os.Stderr, "sallyport: "+text)

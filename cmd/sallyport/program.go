@@ -19,6 +19,7 @@ import (
 	"github.com/sallyport/sallyport/config"
 	"github.com/sallyport/sallyport/credential"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/notify"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/protocols"
@@ -380,7 +381,7 @@ func (c *certificate) load() error {
 		return fmt.Errorf("certificate %s with key %s: %w", c.pair.Certificate, c.pair.Key, err)
 	}
 	if loaded.Leaf != nil && time.Now().After(loaded.Leaf.NotAfter) {
-		return fmt.Errorf("certificate %s ended at %s", c.pair.Certificate, clock(loaded.Leaf.NotAfter))
+		return fmt.Errorf("certificate %s ended at %s", c.pair.Certificate, cli.Clock(loaded.Leaf.NotAfter))
 	}
 	c.now.Store(&loaded)
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -20,10 +21,10 @@ func newRecordings() *cobra.Command {
 		path: "/api/v1/recordings", key: "recordings", none: "There are no recordings that you may see.",
 		head: []string{"SESSION", "USER", "TARGET", "ROLE", "STARTED", "ENDED", "CAUSE"},
 		row: func(r session.Record) []string {
-			return []string{r.ID, r.User.String(), r.Key.Target, r.Key.Role, clock(r.Started), clock(r.Ended), orDash(r.Cause)}
+			return []string{r.ID, r.User.String(), r.Key.Target, r.Key.Role, cli.Clock(r.Started), cli.Clock(r.Ended), cli.OrDash(r.Cause)}
 		},
 	}
-	return group("recordings", "See and check what happened in sessions", "  sallyport recordings list\n  sallyport recordings verify 7Q2KMX --config /etc/sallyport/proxy.hcl",
+	return cli.Group("recordings", "See and check what happened in sessions", "  sallyport recordings list\n  sallyport recordings verify 7Q2KMX --config /etc/sallyport/proxy.hcl",
 		list.command("List the recordings that the policy lets you see", "  sallyport recordings list --target orders", "live or ended"),
 		newRecordingsShow(), newRecordingsVerify())
 }
@@ -97,26 +98,26 @@ func recordingLine(raw []byte) (string, error) {
 	case "query":
 		text := at + safeLines(r.SQL+string(r.SQLBytes))
 		for i, b := range r.Binds {
-			text += fmt.Sprintf("\n              $%d = %s", i+1, safe(string(b)))
+			text += fmt.Sprintf("\n              $%d = %s", i+1, cli.Safe(string(b)))
 		}
 		return text, nil
 	case "done":
-		text := fmt.Sprintf("%s  %s: %d rows, %d bytes, %v", at, safe(r.Tag), r.Rows, r.Bytes, time.Duration(r.Took)*time.Microsecond)
+		text := fmt.Sprintf("%s  %s: %d rows, %d bytes, %v", at, cli.Safe(r.Tag), r.Rows, r.Bytes, time.Duration(r.Took)*time.Microsecond)
 		if r.SQLState != "" {
-			text = fmt.Sprintf("%s  %s %s", at, safe(r.SQLState), safe(r.Message))
+			text = fmt.Sprintf("%s  %s %s", at, cli.Safe(r.SQLState), cli.Safe(r.Message))
 		}
 		return text, nil
 	case "note":
-		return at + "-- " + safe(r.Text), nil
+		return at + "-- " + cli.Safe(r.Text), nil
 	}
-	return at + safe(string(raw)), nil
+	return at + cli.Safe(string(raw)), nil
 }
 
 // safeLines keeps line breaks of a statement, and nothing else that moves a cursor.
 func safeLines(text string) string {
 	parts := strings.Split(strings.TrimSpace(text), "\n")
 	for i, part := range parts {
-		parts[i] = safe(strings.ReplaceAll(part, "\t", "    "))
+		parts[i] = cli.Safe(strings.ReplaceAll(part, "\t", "    "))
 	}
 	return strings.Join(parts, "\n              ")
 }
@@ -132,14 +133,14 @@ Exit codes: 0 verified; 1 tampered (says what and where); 2 could not check.`,
 		Example: "  sallyport recordings verify 7Q2KMX --config /etc/sallyport/proxy.hcl",
 	}
 	where.add(c)
-	asJSON := jsonFlag(c)
+	asJSON := cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		dir, recordings, err := where.folders(c)
 		if err != nil {
 			return err
 		}
 		if recordings == "" {
-			return usage(c, fmt.Errorf("say where the recordings are: --config FILE, or --dir with --recordings"))
+			return cli.Usage(c, fmt.Errorf("say where the recordings are: --config FILE, or --dir with --recordings"))
 		}
 		return verify(c, dir, audit.VerifyOptions{Recordings: recordings, Session: args[0]}, *asJSON)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/session"
 )
@@ -17,10 +18,10 @@ func newRequests() *cobra.Command {
 		path: "/api/v1/requests", key: "requests", none: "There are no such requests.",
 		head: []string{"ID", "STATE", "USER", "TARGET", "ROLE", "FOR", "MADE", "REASON"},
 		row: func(r session.Request) []string {
-			return []string{r.ID, string(r.State), r.User.String(), r.Input.Target, r.Input.Role, r.Decision.Duration.String(), clock(r.Created), orDash(r.Input.Reason)}
+			return []string{r.ID, string(r.State), r.User.String(), r.Input.Target, r.Input.Role, r.Decision.Duration.String(), cli.Clock(r.Created), cli.OrDash(r.Input.Reason)}
 		},
 	}
-	return group("requests", "See, make and decide requests", "  sallyport requests list --state pending\n  sallyport requests approve 7Q2KMX",
+	return cli.Group("requests", "See, make and decide requests", "  sallyport requests list --state pending\n  sallyport requests approve 7Q2KMX",
 		list.command("List your requests and those that you may see", "  sallyport requests list\n  sallyport requests list --state pending --json", "pending, approved, denied, withdrawn or timed-out"),
 		newRequestsShow(), newRequestsNew(),
 		action{
@@ -58,7 +59,7 @@ func newRequestsShow() *cobra.Command {
 	var flags clientFlags
 	c := &cobra.Command{Use: "show REQUEST", Short: "Show one request", Example: "  sallyport requests show 7Q2KMX", Args: cobra.ExactArgs(1)}
 	flags.add(c)
-	asJSON := jsonFlag(c)
+	asJSON := cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		gate, err := flags.signedIn()
 		if err != nil {
@@ -69,7 +70,7 @@ func newRequestsShow() *cobra.Command {
 			return err
 		}
 		if *asJSON {
-			return printJSON(c.OutOrStdout(), raw)
+			return cli.PrintJSON(c.OutOrStdout(), raw)
 		}
 		return printRequest(c.OutOrStdout(), raw)
 	}
@@ -94,7 +95,7 @@ time for a grant that runs; its sessions go on without connecting again.`,
 	c.Flags().StringVar(&span, "for", "", "how long, such as 30m (default: as long as the rule allows)")
 	c.Flags().StringVar(&object, "object", "", "what inside the target, such as another database")
 	c.Flags().StringVar(&extends, "extends", "", "one of your running grants, to lengthen it")
-	asJSON := jsonFlag(c)
+	asJSON := cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		gate, err := flags.signedIn()
 		if err != nil {
@@ -108,7 +109,7 @@ time for a grant that runs; its sessions go on without connecting again.`,
 			return err
 		}
 		if *asJSON {
-			return printJSON(c.OutOrStdout(), raw)
+			return cli.PrintJSON(c.OutOrStdout(), raw)
 		}
 		return printRequest(c.OutOrStdout(), raw)
 	}
@@ -120,17 +121,17 @@ func printRequest(w io.Writer, raw json.RawMessage) error {
 	if err := json.Unmarshal(raw, &r); err != nil {
 		return fmt.Errorf("read the gate's answer: %w", err)
 	}
-	t := newTable(w, "request", r.ID)
-	t.row("state", string(r.State))
-	t.row("user", r.User.String())
-	t.row("target", r.Input.Target+" as "+r.Input.Role)
-	t.row("for", r.Decision.Duration.String())
-	t.row("reason", orDash(r.Input.Reason))
-	t.row("rule", fmt.Sprintf("%s (%s, version %d)", r.Decision.Rule, r.Decision.At, r.Decision.Version))
-	t.row("asks for", asksFor(r.Decision))
-	t.row("made", clock(r.Created))
+	t := cli.NewTable(w, "request", r.ID)
+	t.Row("state", string(r.State))
+	t.Row("user", r.User.String())
+	t.Row("target", r.Input.Target+" as "+r.Input.Role)
+	t.Row("for", r.Decision.Duration.String())
+	t.Row("reason", cli.OrDash(r.Input.Reason))
+	t.Row("rule", fmt.Sprintf("%s (%s, version %d)", r.Decision.Rule, r.Decision.At, r.Decision.Version))
+	t.Row("asks for", asksFor(r.Decision))
+	t.Row("made", cli.Clock(r.Created))
 	if r.State == session.RequestPending {
-		t.row("times out", clock(r.TimesOut))
+		t.Row("times out", cli.Clock(r.TimesOut))
 	}
 	for _, a := range r.Approvals {
 		by, word := a.By.String(), "no"
@@ -140,15 +141,15 @@ func printRequest(w io.Writer, raw json.RawMessage) error {
 		if a.Yes {
 			word = "yes"
 		}
-		t.row(word+" of", strings.TrimSpace(by+" at "+clock(a.At)+" "+a.Word))
+		t.Row(word+" of", strings.TrimSpace(by+" at "+cli.Clock(a.At)+" "+a.Word))
 	}
 	if r.Outcome != "" {
-		t.row("outcome", r.Outcome)
+		t.Row("outcome", r.Outcome)
 	}
 	if r.Grant != "" {
-		t.row("grant", r.Grant)
+		t.Row("grant", r.Grant)
 	}
-	return t.flush()
+	return t.Flush()
 }
 
 func asksFor(d policy.Decision) string {

@@ -6,28 +6,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/cmd/sallyport/policycmd"
+	"github.com/sallyport/sallyport/internal/cli"
 )
-
-// Exit codes, the same for every verb; they are in the help of the root command.
-const (
-	exitFailed = 1 // refused, failed, or (verify) tampered
-	exitUsage  = 2 // typed wrongly, or (verify) could not be checked
-)
-
-// exitError is an error that ends the program with a code of its own.
-type exitError struct {
-	code int
-	err  error // nil: everything has been said
-}
-
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return ""
-	}
-	return e.err.Error()
-}
-
-func (e *exitError) Unwrap() error { return e.err }
 
 const about = `Sallyport is a gate in front of databases, machines and web applications: it learns who calls, holds the
 connection until the people whom the policy asks for have agreed, records what
@@ -51,10 +33,10 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: "record", Title: "Check the record:"},
 	)
 	root.AddCommand(inGroup("use", newLogin(), newLogout(), newWhoami(), newToken(), newSSHConfig(), newRequests(), newGrants(), newSessions(), newUsers())...)
-	root.AddCommand(inGroup("run", newDemo(), newServe(), newCheck(), newInit(), newPolicyCommand())...)
+	root.AddCommand(inGroup("run", newDemo(), newServe(), newCheck(), newInit(), policycmd.New(policycmd.Builtin{Protocols: protocolNames(), Scopes: scopes()}))...)
 	root.AddCommand(inGroup("record", newAudit(), newRecordings())...)
 	root.AddCommand(newVersion())
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return cli.Usage(c, err) })
 	checkArgs(root)
 	return root
 }
@@ -75,7 +57,7 @@ func checkArgs(c *cobra.Command) {
 	}
 	c.Args = func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {
-			return usage(c, unknown(c, args, err))
+			return cli.Usage(c, unknown(c, args, err))
 		}
 		return nil
 	}
@@ -94,18 +76,4 @@ func unknown(c *cobra.Command, args []string, err error) error {
 		said += "; did you mean " + strings.Join(near, " or ") + "?"
 	}
 	return errors.New(said)
-}
-
-func usage(c *cobra.Command, err error) error {
-	return &exitError{code: exitUsage, err: fmt.Errorf("%w; type: %s --help", err, c.CommandPath())}
-}
-
-// group makes a command that only has sub-commands.
-func group(use, short, example string, commands ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{
-		Use: use, Short: short, Example: example, Args: cobra.NoArgs, SuggestionsMinimumDistance: 2,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
-	c.AddCommand(commands...)
-	return c
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/shellword"
 )
 
@@ -99,8 +100,8 @@ func TestWrongUsageExitsWithTwo(t *testing.T) {
 		{[]string{"init", "/x", "--signer", "alice"}, "say where browsers will reach the gate"},
 	} {
 		_, err := run(t, c.args...)
-		var failure *exitError
-		if !errors.As(err, &failure) || failure.code != exitUsage || !strings.Contains(err.Error(), c.want) {
+		var failure *cli.Exit
+		if !errors.As(err, &failure) || failure.Code != cli.Mistyped || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v: %v", c.args, err)
 		}
 	}
@@ -200,9 +201,9 @@ func TestListsShowEscapesHarmless(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 	var out bytes.Buffer
-	table := newTable(&out, "REASON")
-	table.row("ok\x1b[2J\nADMIN said yes\u200b")
-	if err := table.flush(); err != nil {
+	table := cli.NewTable(&out, "REASON")
+	table.Row("ok\x1b[2J\nADMIN said yes\u200b")
+	if err := table.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	if got := out.String(); strings.Count(got, "\n") != 2 || strings.ContainsAny(got, "\x1b\u200b") {
@@ -281,11 +282,11 @@ func TestVersion(t *testing.T) {
 
 func TestVerifyWithoutALogCouldNotCheck(t *testing.T) {
 	out, err := run(t, "audit", "verify", "--dir", t.TempDir())
-	var failure *exitError
-	if !errors.As(err, &failure) || failure.code != 2 || !strings.HasPrefix(out, "could not check: ") {
+	var failure *cli.Exit
+	if !errors.As(err, &failure) || failure.Code != 2 || !strings.HasPrefix(out, "could not check: ") {
 		t.Errorf("%v %s", err, out)
 	}
-	if _, err = run(t, "audit", "verify", "--config", "/nonexistent"); !errors.As(err, &failure) || failure.code != 2 {
+	if _, err = run(t, "audit", "verify", "--config", "/nonexistent"); !errors.As(err, &failure) || failure.Code != 2 {
 		t.Errorf("%v", err)
 	}
 }

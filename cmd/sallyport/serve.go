@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/config"
+	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/protocols"
 )
 
@@ -38,7 +39,7 @@ and says what has to wait for a restart.`,
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		logger, err := newLogger(c.ErrOrStderr(), format, debug)
 		if err != nil {
-			return usage(c, err)
+			return cli.Usage(c, err)
 		}
 		loaded, err := config.Load(path, protocolNames())
 		if err != nil {

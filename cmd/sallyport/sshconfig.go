@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	gossh "golang.org/x/crypto/ssh"
 
+	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/protocols/ssh"
 	"github.com/sallyport/sallyport/session"
 )
@@ -41,7 +42,7 @@ ssh reads them from a file of their own; put this at the top of ~/.ssh/config:
 		Example: "  sallyport ssh-config > ~/.ssh/sallyport.conf\n  sallyport ssh-config web-1 web-2\n  sallyport ssh-config --json | jq -r .known_hosts",
 	}
 	flags.add(c)
-	asJSON := jsonFlag(c)
+	asJSON := cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		home, err := openHome()
 		if err != nil {
@@ -59,7 +60,7 @@ ssh reads them from a file of their own; put this at the top of ~/.ssh/config:
 			return err
 		}
 		if *asJSON {
-			return printJSON(c.OutOrStdout(), setup)
+			return cli.PrintJSON(c.OutOrStdout(), setup)
 		}
 		_, err = io.WriteString(c.OutOrStdout(), setup.Config)
 		return err

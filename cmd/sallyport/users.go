@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/cli"
 )
 
 // newUserSwitch makes `users disable` and `users enable`.
@@ -39,7 +40,7 @@ func newUserSwitch(do, short string) *cobra.Command {
 		if err := gate.post(c.Context(), "/api/v1/users/"+do, send, nil); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s is %sd.\n", safe(user.String()), do)
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s is %sd.\n", cli.Safe(user.String()), do)
 		return err
 	}
 	return c

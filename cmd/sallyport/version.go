@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/internal/cli"
 )
 
 // version is set by the linker for releases.
@@ -37,11 +39,11 @@ func build() versionInfo {
 
 func newVersion() *cobra.Command {
 	c := &cobra.Command{Use: "version", Short: "Print the version", Example: "  sallyport version --json"}
-	asJSON := jsonFlag(c)
+	asJSON := cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		v := build()
 		if *asJSON {
-			return printJSON(c.OutOrStdout(), v)
+			return cli.PrintJSON(c.OutOrStdout(), v)
 		}
 		_, err := fmt.Fprintf(c.OutOrStdout(), "sallyport %s %s (%s, %s)\n", v.Version, v.Revision, v.Go, v.System)
 		return err

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/cli"
 )
 
 func newLogout() *cobra.Command {
@@ -52,7 +53,7 @@ func newWhoami() *cobra.Command {
 		Example: "  sallyport whoami\n  sallyport whoami --json",
 	}
 	flags.add(c)
-	asJSON := jsonFlag(c)
+	asJSON := cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		gate, err := flags.signedIn()
 		if err != nil {
@@ -63,7 +64,7 @@ func newWhoami() *cobra.Command {
 			return err
 		}
 		if *asJSON {
-			return printJSON(c.OutOrStdout(), raw)
+			return cli.PrintJSON(c.OutOrStdout(), raw)
 		}
 		var who struct {
 			User   identity.User `json:"user"`
@@ -75,12 +76,12 @@ func newWhoami() *cobra.Command {
 		if err := json.Unmarshal(raw, &who); err != nil {
 			return fmt.Errorf("read the gate's answer: %w", err)
 		}
-		t := newTable(c.OutOrStdout(), "user", who.User.String())
-		t.row("groups", orDash(strings.Join(who.User.Groups, ", ")))
-		t.row("rights", orDash(strings.Join(who.Rights, ", ")))
-		t.row("signed in until", clock(who.SignIn.Expires))
-		t.row("gate", gate.base)
-		return t.flush()
+		t := cli.NewTable(c.OutOrStdout(), "user", who.User.String())
+		t.Row("groups", cli.OrDash(strings.Join(who.User.Groups, ", ")))
+		t.Row("rights", cli.OrDash(strings.Join(who.Rights, ", ")))
+		t.Row("signed in until", cli.Clock(who.SignIn.Expires))
+		t.Row("gate", gate.base)
+		return t.Flush()
 	}
 	return c
 }
@@ -96,7 +97,7 @@ with "+token" after the role.`,
 		Args:    cobra.ExactArgs(1),
 	}
 	flags.add(c)
-	asJSON := jsonFlag(c)
+	asJSON := cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		gate, err := flags.signedIn()
 		if err != nil {
@@ -107,7 +108,7 @@ with "+token" after the role.`,
 			return err
 		}
 		if *asJSON {
-			return printJSON(c.OutOrStdout(), raw)
+			return cli.PrintJSON(c.OutOrStdout(), raw)
 		}
 		var got struct {
 			Token string `json:"token"`

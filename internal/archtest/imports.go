@@ -87,8 +87,8 @@ func Imports(t *Tree) []string {
 
 // mayImport gives the reason why a file may not import a folder, or nothing.
 func mayImport(f *GoFile, to string) string {
-	if strings.HasPrefix(to, "cmd/") {
-		return "cmd is the top"
+	if strings.HasPrefix(to, "cmd/") && !strings.HasPrefix(to, f.Dir+"/") {
+		return "cmd is the top, and its parts are its own"
 	}
 	if f.Test {
 		return ""

@@ -38,7 +38,7 @@ var command = []Guard{
 		"./cmd/sallyport", "TestCertificateForAnotherKeyIsNotKept", "a certificate for another key",
 	},
 	{
-		"cmd/sallyport.escapes", "cmd/sallyport/output.go",
+		"cmd/sallyport.escapes", "internal/cli/output.go",
 		"if strings.IndexFunc(s, hostile) < 0 {",
 		"if strings.IndexFunc(s, hostile) < 1<<30 {",
 		"./cmd/sallyport", "TestListsShowEscapesHarmless", "terminal escape sequences in names and reasons",

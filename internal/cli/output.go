@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -12,38 +12,43 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func jsonFlag(c *cobra.Command) *bool {
+// JSONFlag adds --json, which every command that reads has.
+func JSONFlag(c *cobra.Command) *bool {
 	return c.Flags().Bool("json", false, "print JSON, for programs")
 }
 
-func printJSON(w io.Writer, v any) error {
+// PrintJSON prints v for programs, in lines that people can read too.
+func PrintJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
 }
 
-// A table lines up columns. Cells come from other people: control characters are
+// A Table lines up columns. Cells come from other people: control characters are
 // shown escaped, so that no name or reason can paint on the reader's terminal.
-type table struct{ w *tabwriter.Writer }
+type Table struct{ w *tabwriter.Writer }
 
-func newTable(w io.Writer, head ...string) *table {
-	t := &table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
-	t.row(head...)
+// NewTable begins a table with its head.
+func NewTable(w io.Writer, head ...string) *Table {
+	t := &Table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	t.Row(head...)
 	return t
 }
 
-func (t *table) row(cells ...string) {
+// Row adds a line.
+func (t *Table) Row(cells ...string) {
 	for i, cell := range cells {
-		cells[i] = safe(cell)
+		cells[i] = Safe(cell)
 	}
 	fmt.Fprintln(t.w, strings.Join(cells, "\t")) //nolint:errcheck // Flush reports it
 }
 
-func (t *table) flush() error { return t.w.Flush() }
+// Flush prints the table.
+func (t *Table) Flush() error { return t.w.Flush() }
 
-// safe shows control, direction and zero-width characters as \u{...}.
-func safe(s string) string {
+// Safe shows control, direction and zero-width characters as \u{...}.
+func Safe(s string) string {
 	hostile := func(r rune) bool {
 		return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co) || r == unicode.ReplacementChar
 	}
@@ -61,15 +66,16 @@ func safe(s string) string {
 	return b.String()
 }
 
-// clock writes a time for tables, in UTC with seconds.
-func clock(t time.Time) string {
+// Clock writes a time for tables, in UTC with seconds.
+func Clock(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
 	return t.UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
-func orDash(s string) string {
+// OrDash puts a dash where there is nothing to say.
+func OrDash(s string) string {
 	if s == "" {
 		return "-"
 	}

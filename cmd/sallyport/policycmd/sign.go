@@ -1,4 +1,4 @@
-package main
+package policycmd
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport/sallyport/config"
+	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/author"
 	"github.com/sallyport/sallyport/policy/bundle"
@@ -24,19 +25,19 @@ import (
 func versionOf(c *cobra.Command, args []string) (int, error) {
 	v, err := strconv.Atoi(args[0])
 	if err != nil || v < 1 {
-		return 0, usage(c, fmt.Errorf("a version is a whole number from 1, not %q", args[0]))
+		return 0, cli.Usage(c, fmt.Errorf("a version is a whole number from 1, not %q", args[0]))
 	}
 	return v, nil
 }
 
-func newPolicyRelease() *cobra.Command {
+func (b Builtin) newRelease() *cobra.Command {
 	c := &cobra.Command{
 		Use: "release VERSION", Short: "List the policy's files for signing", Args: cobra.ExactArgs(1),
 		Long: `Checks and tests the policy, and writes release/VERSION/MANIFEST: what people sign.
 A release is never changed; a new one needs a new version.`,
 		Example: "  sallyport policy release 7 --expires 90d",
 	}
-	dir, asJSON := dirFlag(c), jsonFlag(c)
+	dir, asJSON := dirFlag(c), cli.JSONFlag(c)
 	expires := c.Flags().String("expires", "90d", "for how long the policy allows anything new")
 	name := c.Flags().String("name", "", "the policy's name (default: as before)")
 	commit := c.Flags().String("commit", "", "the source's commit (default: git's HEAD, where policy/ is as committed)")
@@ -47,9 +48,9 @@ A release is never changed; a new one needs a new version.`,
 		}
 		span, err := policy.ParseSpan(*expires)
 		if err != nil || span <= 0 {
-			return usage(c, fmt.Errorf("--expires is a length of time such as 90d, not %q", *expires))
+			return cli.Usage(c, fmt.Errorf("--expires is a length of time such as 90d, not %q", *expires))
 		}
-		if err := releasable(*dir); err != nil {
+		if err := b.releasable(*dir); err != nil {
 			return err
 		}
 		if *commit == "" {
@@ -60,18 +61,18 @@ A release is never changed; a new one needs a new version.`,
 			return err
 		}
 		if *asJSON {
-			return printJSON(c.OutOrStdout(), map[string]any{"version": m.Version, "digest": bundle.Digest(m.Bytes()), "expires": m.Expires, "commit": m.Commit, "files": len(m.Files)})
+			return cli.PrintJSON(c.OutOrStdout(), map[string]any{"version": m.Version, "digest": bundle.Digest(m.Bytes()), "expires": m.Expires, "commit": m.Commit, "files": len(m.Files)})
 		}
 		_, err = fmt.Fprintf(c.OutOrStdout(), "release/%d/MANIFEST: %d files, expires %s, commit %s.\nEach signer types: sallyport policy review %d && sallyport policy sign %d --key ~/.ssh/id_ed25519\n",
-			version, len(m.Files), clock(m.Expires), orDash(m.Commit), version, version)
+			version, len(m.Files), cli.Clock(m.Expires), cli.OrDash(m.Commit), version, version)
 		return err
 	}
 	return c
 }
 
 // releasable refuses what the gate would refuse after everybody had signed it.
-func releasable(dir string) error {
-	d, err := draft(dir)
+func (b Builtin) releasable(dir string) error {
+	d, err := b.draft(dir)
 	if err != nil {
 		return fmt.Errorf("%w; type: sallyport policy check", err)
 	}
@@ -96,7 +97,7 @@ func head(ctx context.Context, dir string) string {
 	return strings.TrimSpace(string(commit))
 }
 
-func newPolicyReview() *cobra.Command {
+func (b Builtin) newReview() *cobra.Command {
 	c := &cobra.Command{
 		Use: "review VERSION", Short: "Say what a release is and what it changes, before signing it", Args: cobra.ExactArgs(1),
 		Example: "  sallyport policy review 7\n  sallyport policy review 7 --against release/6",
@@ -117,14 +118,14 @@ func newPolicyReview() *cobra.Command {
 			return err
 		}
 		if name := m.Differs(files); name != "" {
-			return fmt.Errorf("%s here is not the one that release %d lists; check the release's commit out first (%s)", name, version, orDash(m.Commit))
+			return fmt.Errorf("%s here is not the one that release %d lists; check the release's commit out first (%s)", name, version, cli.OrDash(m.Commit))
 		}
-		d, err := draft(*dir)
+		d, err := b.draft(*dir)
 		if err != nil {
 			return err
 		}
 		w := c.OutOrStdout()
-		fmt.Fprintf(w, "%s version %d, digest %s\nexpires %s, commit %s, %d files as listed\n\n", m.Name, m.Version, bundle.Digest(text), clock(m.Expires), orDash(m.Commit), len(m.Files)) //nolint:errcheck // the table reports it
+		fmt.Fprintf(w, "%s version %d, digest %s\nexpires %s, commit %s, %d files as listed\n\n", m.Name, m.Version, bundle.Digest(text), cli.Clock(m.Expires), cli.OrDash(m.Commit), len(m.Files)) //nolint:errcheck // the table reports it
 		if err := author.Print(w, author.Check(d)); err != nil {
 			return err
 		}
@@ -166,7 +167,7 @@ func choose(which bool, a, b string) string {
 	return b
 }
 
-func newPolicySign() *cobra.Command {
+func newSign() *cobra.Command {
 	c := &cobra.Command{
 		Use: "sign VERSION --key FILE", Short: "Sign a release with your SSH key", Args: cobra.ExactArgs(1),
 		Long: `Signs release/VERSION/MANIFEST. The key is one that the trust root knows. Keys with a
@@ -177,14 +178,14 @@ for what it needs; FILE may then be the public key. It is the same as:
   mv release/VERSION/MANIFEST.sig release/VERSION/MANIFEST.$YOU.sig`,
 		Example: "  sallyport policy sign 7 --key ~/.ssh/id_ed25519",
 	}
-	dir, key, asJSON := dirFlag(c), c.Flags().String("key", "", "your SSH key"), jsonFlag(c)
+	dir, key, asJSON := dirFlag(c), c.Flags().String("key", "", "your SSH key"), cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		version, err := versionOf(c, args)
 		if err != nil {
 			return err
 		}
 		if *key == "" {
-			return usage(c, errors.New("say which key: --key ~/.ssh/id_ed25519"))
+			return cli.Usage(c, errors.New("say which key: --key ~/.ssh/id_ed25519"))
 		}
 		who, err := signRelease(c.Context(), *dir, version, *key)
 		if err != nil {
@@ -201,7 +202,7 @@ for what it needs; FILE may then be the public key. It is the same as:
 			}
 		}
 		if *asJSON {
-			return printJSON(c.OutOrStdout(), map[string]any{"version": version, "who": who, "missing": missing})
+			return cli.PrintJSON(c.OutOrStdout(), map[string]any{"version": version, "who": who, "missing": missing})
 		}
 		left := "Nobody else has to sign; SIGHUP makes the gate load it."
 		if missing > 0 {
@@ -235,27 +236,27 @@ func signRelease(ctx context.Context, dir string, version int, key string) (who 
 	return bundle.Accept(dir, version, signature)
 }
 
-func newPolicyVerify() *cobra.Command {
+func (b Builtin) newVerify() *cobra.Command {
 	c := &cobra.Command{
 		Use: "verify [VERSION]", Short: "Judge a bundle as the gate would", Args: cobra.MaximumNArgs(1),
 		Long: `Takes the loader's steps: signatures, MANIFEST, expiry, ancestry, files, meaning and
 tests. Exit code 0: the gate would load it; 1: it is refused; 2: it could not be read.`,
 		Example: "  sallyport policy verify --root sha256:...\n  sallyport policy verify 7 --config /etc/sallyport/proxy.hcl",
 	}
-	dir, asJSON := dirFlag(c), jsonFlag(c)
+	dir, asJSON := dirFlag(c), cli.JSONFlag(c)
 	root := c.Flags().String("root", "", "digest of the trust root that you trust (sallyport policy status prints it)")
 	path := c.Flags().String("config", "", "take --dir and --root from this configuration")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		o := policy.Options{Root: policy.RootPin(*root), Now: time.Now(), Scopes: scopes()}
+		o := policy.Options{Root: policy.RootPin(*root), Now: time.Now(), Scopes: b.Scopes}
 		if *path != "" {
-			conf, err := config.Load(*path, protocolNames())
+			conf, err := config.Load(*path, b.Protocols)
 			if err != nil {
 				return err
 			}
 			o.Root, o.Floor, *dir = policy.RootPin(conf.Policy.Root), conf.Policy.MinVersion, conf.Policy.Dir
 		}
 		if o.Root == "" {
-			return usage(c, errors.New("say which trust root you trust: --root sha256:... or --config FILE"))
+			return cli.Usage(c, errors.New("say which trust root you trust: --root sha256:... or --config FILE"))
 		}
 		if len(args) == 1 {
 			var err error
@@ -270,20 +271,20 @@ tests. Exit code 0: the gate would load it; 1: it is refused; 2: it could not be
 }
 
 func printVerified(c *cobra.Command, asJSON bool, p *policy.Policy, err error) error {
-	code := exitFailed
+	code := cli.Failed
 	if errors.Is(err, &bundle.Refused{Code: bundle.Unreadable}) {
-		code = exitUsage
+		code = cli.Mistyped
 	}
 	if err != nil {
-		failure := &exitError{code: code, err: err}
+		failure := &cli.Exit{Code: code, Err: err}
 		if asJSON {
-			return errors.Join(printJSON(c.OutOrStdout(), map[string]any{"ok": false, "error": err.Error()}), failure)
+			return errors.Join(cli.PrintJSON(c.OutOrStdout(), map[string]any{"ok": false, "error": err.Error()}), failure)
 		}
 		return failure
 	}
 	if asJSON {
-		return printJSON(c.OutOrStdout(), map[string]any{"ok": true, "name": p.Name(), "version": p.Version(), "digest": p.Digest(), "signers": p.Signers(), "expires": p.Expires()})
+		return cli.PrintJSON(c.OutOrStdout(), map[string]any{"ok": true, "name": p.Name(), "version": p.Version(), "digest": p.Digest(), "signers": p.Signers(), "expires": p.Expires()})
 	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "%s version %d is good: signed by %s, expires %s, digest %s.\n", p.Name(), p.Version(), strings.Join(p.Signers(), " and "), clock(p.Expires()), p.Digest())
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%s version %d is good: signed by %s, expires %s, digest %s.\n", p.Name(), p.Version(), strings.Join(p.Signers(), " and "), cli.Clock(p.Expires()), p.Digest())
 	return err
 }

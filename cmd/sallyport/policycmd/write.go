@@ -1,4 +1,4 @@
-package main
+package policycmd
 
 import (
 	"errors"
@@ -11,14 +11,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/author"
 	"github.com/sallyport/sallyport/policy/strict"
 )
 
-func newPolicyFmt() *cobra.Command {
+func newFmt() *cobra.Command {
 	c := &cobra.Command{Use: "fmt", Short: "Put the policy's files into the one style", Example: "  sallyport policy fmt\n  sallyport policy fmt --check", Args: cobra.NoArgs}
-	dir, asJSON := dirFlag(c), jsonFlag(c)
+	dir, asJSON := dirFlag(c), cli.JSONFlag(c)
 	only := c.Flags().Bool("check", false, "change nothing, and fail where something would change")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		changed, err := author.Format(*dir, !*only)
@@ -27,41 +28,41 @@ func newPolicyFmt() *cobra.Command {
 		}
 		names := strict.SortedKeys(changed)
 		if *asJSON {
-			err = printJSON(c.OutOrStdout(), map[string]any{"changed": slices.Concat([]string{}, names)})
+			err = cli.PrintJSON(c.OutOrStdout(), map[string]any{"changed": slices.Concat([]string{}, names)})
 		} else if len(names) > 0 {
-			_, err = fmt.Fprintln(c.OutOrStdout(), safe(strings.Join(names, " ")))
+			_, err = fmt.Fprintln(c.OutOrStdout(), cli.Safe(strings.Join(names, " ")))
 		}
 		if *only && len(names) > 0 {
-			return errors.Join(err, &exitError{code: exitFailed})
+			return errors.Join(err, &cli.Exit{Code: cli.Failed})
 		}
 		return err
 	}
 	return c
 }
 
-func newPolicyCheck() *cobra.Command {
+func (b Builtin) newCheck() *cobra.Command {
 	c := &cobra.Command{
 		Use: "check [DIR]", Short: "Say everything that is wrong or looks like a mistake", Args: cobra.MaximumNArgs(1),
 		Example: "  sallyport policy check\n  sallyport policy check --json /srv/policy",
 	}
-	dir, asJSON := dirFlag(c), jsonFlag(c)
+	dir, asJSON := dirFlag(c), cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 1 {
 			*dir = args[0]
 		}
-		d, err := policy.ReadDraft(*dir, scopes())
+		d, err := policy.ReadDraft(*dir, b.Scopes)
 		if err != nil {
 			return err
 		}
 		findings := author.Check(d)
 		wrong := author.Errors(findings)
 		if *asJSON {
-			err = printJSON(c.OutOrStdout(), map[string]any{"ok": wrong == 0, "findings": findings})
+			err = cli.PrintJSON(c.OutOrStdout(), map[string]any{"ok": wrong == 0, "findings": findings})
 		} else {
 			err = author.Print(c.OutOrStdout(), findings)
 		}
 		if wrong > 0 {
-			return errors.Join(err, &exitError{code: exitFailed, err: fmt.Errorf("%d errors in the policy", wrong)})
+			return errors.Join(err, &cli.Exit{Code: cli.Failed, Err: fmt.Errorf("%d errors in the policy", wrong)})
 		}
 		if err == nil && !*asJSON {
 			_, err = fmt.Fprintf(c.OutOrStdout(), "fine: %d targets, %d rules, %d tests; type: sallyport policy test\n", len(d.Targets()), len(d.Rules()), len(d.Test()))
@@ -71,7 +72,7 @@ func newPolicyCheck() *cobra.Command {
 	return c
 }
 
-func newPolicyTest() *cobra.Command {
+func (b Builtin) newTest() *cobra.Command {
 	c := &cobra.Command{
 		Use: "test [DIR]", Short: "Run the policy's own tests", Args: cobra.MaximumNArgs(1),
 		Long: `Runs the tests in policy/**/*.test.hcl. The gate runs them too, and loads no policy
@@ -81,13 +82,13 @@ With --coverage every rule needs a test that it allows and one that is denied be
 it, and each of its clauses is taken away in turn: some test must fail then.`,
 		Example: "  sallyport policy test\n  sallyport policy test --coverage",
 	}
-	dir, asJSON := dirFlag(c), jsonFlag(c)
+	dir, asJSON := dirFlag(c), cli.JSONFlag(c)
 	coverage := c.Flags().Bool("coverage", false, "fail where no test would notice a change of a rule")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 1 {
 			*dir = args[0]
 		}
-		d, err := draft(*dir)
+		d, err := b.draft(*dir)
 		if err != nil {
 			return err
 		}
@@ -102,12 +103,12 @@ it, and each of its clauses is taken away in turn: some test must fail then.`,
 			gaps = author.Coverage(d)
 		}
 		if *asJSON {
-			err = printJSON(c.OutOrStdout(), map[string]any{"ok": failed+len(gaps) == 0, "tests": outcomes, "gaps": gaps})
+			err = cli.PrintJSON(c.OutOrStdout(), map[string]any{"ok": failed+len(gaps) == 0, "tests": outcomes, "gaps": gaps})
 		} else {
 			err = printTests(c, outcomes, gaps)
 		}
 		if failed+len(gaps) > 0 {
-			return errors.Join(err, &exitError{code: exitFailed, err: fmt.Errorf("%d of %d tests failed, %d gaps", failed, len(outcomes), len(gaps))})
+			return errors.Join(err, &cli.Exit{Code: cli.Failed, Err: fmt.Errorf("%d of %d tests failed, %d gaps", failed, len(outcomes), len(gaps))})
 		}
 		return err
 	}
@@ -118,7 +119,7 @@ func printTests(c *cobra.Command, outcomes []policy.Outcome, gaps []author.Gap) 
 	w := c.OutOrStdout()
 	for _, o := range outcomes {
 		if o.Failed != "" {
-			if _, err := fmt.Fprintf(w, "FAIL  %s (%s): %s\n", safe(o.Test), o.At, safe(o.Failed)); err != nil {
+			if _, err := fmt.Fprintf(w, "FAIL  %s (%s): %s\n", cli.Safe(o.Test), o.At, cli.Safe(o.Failed)); err != nil {
 				return err
 			}
 		}
@@ -140,12 +141,12 @@ type asked struct {
 	glass, workload                                                                          bool
 }
 
-func newPolicyExplain() *cobra.Command {
+func (b Builtin) newExplain() *cobra.Command {
 	c := &cobra.Command{
 		Use: "explain", Short: "Say what would come of an ask, who could approve it, and what each rule has to say", Args: cobra.NoArgs,
 		Example: "  sallyport policy explain --user eve@example.com --group engineering --target orders --role reader\n  sallyport policy explain --user eve@example.com --group oncall --target orders --role reader --at \"2030-01-31 03:00\"",
 	}
-	dir, asJSON := dirFlag(c), jsonFlag(c)
+	dir, asJSON := dirFlag(c), cli.JSONFlag(c)
 	var a asked
 	f := c.Flags()
 	f.StringVar(&a.user, "user", "", "e-mail of who asks")
@@ -166,19 +167,19 @@ func newPolicyExplain() *cobra.Command {
 	f.BoolVar(&a.glass, "break-glass", false, "they break the glass")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if a.user == "" || a.target == "" || a.role == "" {
-			return usage(c, errors.New("say --user, --target and --role"))
+			return cli.Usage(c, errors.New("say --user, --target and --role"))
 		}
-		d, err := draft(*dir)
+		d, err := b.draft(*dir)
 		if err != nil {
 			return err
 		}
 		in, err := a.input(d)
 		if err != nil {
-			return usage(c, err)
+			return cli.Usage(c, err)
 		}
 		decision, reasons := d.Explain(in)
 		if *asJSON {
-			return printJSON(c.OutOrStdout(), map[string]any{"input": in, "decision": decision, "automatic": decision.Automatic(), "rules": reasons})
+			return cli.PrintJSON(c.OutOrStdout(), map[string]any{"input": in, "decision": decision, "automatic": decision.Automatic(), "rules": reasons})
 		}
 		return printExplained(c, in, decision, reasons)
 	}
@@ -234,20 +235,20 @@ func printExplained(c *cobra.Command, in policy.Input, d policy.Decision, reason
 	case d.Effect == policy.Allow:
 		say = "allowed for " + policy.FormatSpan(d.Duration) + " after the yes of people"
 	}
-	fmt.Fprintf(w, "%s as %s at %s: %s\n  %s\n", safe(in.Target), safe(in.Role), in.Time.Format("2006-01-02 15:04 MST"), say, safe(d.Why)) //nolint:errcheck // flush reports it
+	fmt.Fprintf(w, "%s as %s at %s: %s\n  %s\n", cli.Safe(in.Target), cli.Safe(in.Role), in.Time.Format("2006-01-02 15:04 MST"), say, cli.Safe(d.Why)) //nolint:errcheck // flush reports it
 	if d.Hint != "" {
-		fmt.Fprintf(w, "  %s\n", safe(d.Hint)) //nolint:errcheck // flush reports it
+		fmt.Fprintf(w, "  %s\n", cli.Safe(d.Hint)) //nolint:errcheck // flush reports it
 	}
 	for i, s := range d.Stages {
-		fmt.Fprintf(w, "  stage %d: %s, but not %s\n", i+1, safe(s.String()), safe(in.User.String())) //nolint:errcheck // flush reports it
+		fmt.Fprintf(w, "  stage %d: %s, but not %s\n", i+1, cli.Safe(s.String()), cli.Safe(in.User.String())) //nolint:errcheck // flush reports it
 	}
-	t := newTable(w, "", "RULE", "AT", "WHY")
+	t := cli.NewTable(w, "", "RULE", "AT", "WHY")
 	for _, r := range reasons {
 		mark := " "
 		if r.Takes {
 			mark = "*"
 		}
-		t.row(mark, r.Kind+" "+r.Rule, r.At, r.Why)
+		t.Row(mark, r.Kind+" "+r.Rule, r.At, r.Why)
 	}
-	return t.flush()
+	return t.Flush()
 }

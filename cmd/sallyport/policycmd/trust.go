@@ -1,4 +1,4 @@
-package main
+package policycmd
 
 import (
 	"errors"
@@ -10,45 +10,46 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy/bundle"
 )
 
-func newPolicyStatus() *cobra.Command {
+func newStatus() *cobra.Command {
 	c := &cobra.Command{
 		Use: "status", Short: "Say which releases there are, who signed them, and who may", Args: cobra.NoArgs,
 		Example: "  sallyport policy status",
 	}
-	dir, asJSON := dirFlag(c), jsonFlag(c)
+	dir, asJSON := dirFlag(c), cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		s, err := bundle.Read(*dir)
 		if err != nil {
 			return err
 		}
 		if *asJSON {
-			return printJSON(c.OutOrStdout(), s)
+			return cli.PrintJSON(c.OutOrStdout(), s)
 		}
 		w := c.OutOrStdout()
-		t := newTable(w, "ROOT", "SIGNATURES", "WHO MAY SIGN", "DIGEST (to pin in policy { root })")
+		t := cli.NewTable(w, "ROOT", "SIGNATURES", "WHO MAY SIGN", "DIGEST (to pin in policy { root })")
 		for _, r := range s.Roots {
-			t.row(strconv.Itoa(r.Version), strconv.Itoa(r.Threshold), strings.Join(r.People, " "), r.Digest)
+			t.Row(strconv.Itoa(r.Version), strconv.Itoa(r.Threshold), strings.Join(r.People, " "), r.Digest)
 		}
-		if err := t.flush(); err != nil || len(s.Releases) == 0 {
+		if err := t.Flush(); err != nil || len(s.Releases) == 0 {
 			return err
 		}
 		if _, err := fmt.Fprintln(w); err != nil {
 			return err
 		}
-		t = newTable(w, "RELEASE", "EXPIRES", "SIGNED BY", "MISSING", "DIGEST")
+		t = cli.NewTable(w, "RELEASE", "EXPIRES", "SIGNED BY", "MISSING", "DIGEST")
 		for _, r := range s.Releases {
-			t.row(strconv.Itoa(r.Version), clock(r.Expires), orDash(strings.Join(r.Signed, " ")), strconv.Itoa(r.Missing), r.Digest)
+			t.Row(strconv.Itoa(r.Version), cli.Clock(r.Expires), cli.OrDash(strings.Join(r.Signed, " ")), strconv.Itoa(r.Missing), r.Digest)
 		}
-		return t.flush()
+		return t.Flush()
 	}
 	return c
 }
 
-func newPolicyRoot() *cobra.Command {
-	return group("root", "Say who may sign, and how many have to",
+func newRoot() *cobra.Command {
+	return cli.Group("root", "Say who may sign, and how many have to",
 		"  sallyport policy root init --threshold 2 --signer alice=alice.pub --signer bob=bob.pub --signer carol=carol.pub\n  sallyport policy root next --threshold 2 --signer bob=bob.pub --signer carol=carol.pub\n  sallyport policy root sign 2 --key ~/.ssh/id_ed25519",
 		newRootFile("init", "Make the first trust root", bundleInit), newRootFile("next", "Make the successor of the trust root", bundleNext), newRootSign())
 }
@@ -74,7 +75,7 @@ func newRootFile(use, short string, run func(string, int, []bundle.Signer) (stri
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		signers, err := readSigners(*named)
 		if err != nil {
-			return usage(c, err)
+			return cli.Usage(c, err)
 		}
 		next, err := run(*dir, *threshold, signers)
 		if err != nil {
@@ -126,7 +127,7 @@ that only ssh-keygen can use sign so:
 			return err
 		}
 		if *key == "" {
-			return usage(c, errors.New("say which key: --key ~/.ssh/id_ed25519"))
+			return cli.Usage(c, errors.New("say which key: --key ~/.ssh/id_ed25519"))
 		}
 		text, err := os.ReadFile(*key)
 		if err != nil {

@@ -1,16 +1,26 @@
-package main
+// Package policycmd is `sallyport policy`: writing, testing, signing and comparing
+// policies. It talks to no gate.
+package policycmd
 
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy"
 )
 
-func newPolicyCommand() *cobra.Command {
-	c := group("policy", "Write, test, sign and compare policies",
+// Builtin is what the commands know of the protocols that are built in.
+type Builtin struct {
+	Protocols []string            // their names
+	Scopes    map[string][]string // see policy.Options
+}
+
+// New makes the command.
+func New(b Builtin) *cobra.Command {
+	c := cli.Group("policy", "Write, test, sign and compare policies",
 		"  sallyport policy check && sallyport policy test --coverage\n  sallyport policy release 7 --expires 90d\n  sallyport policy sign 7 --key ~/.ssh/id_ed25519\n  sallyport policy status",
-		newPolicyFmt(), newPolicyCheck(), newPolicyTest(), newPolicyExplain(), newPolicyDiff(), newPolicyExport(),
-		newPolicyRelease(), newPolicyReview(), newPolicySign(), newPolicyVerify(), newPolicyStatus(), newPolicyRoot())
+		newFmt(), b.newCheck(), b.newTest(), b.newExplain(), b.newDiff(), b.newExport(),
+		b.newRelease(), b.newReview(), newSign(), b.newVerify(), newStatus(), newRoot())
 	c.Long = `A policy is a folder, usually a git repository: policy/ holds targets, identity,
 rules and tests; trust/ who may sign, and how many; release/ what they signed.
 The gate takes nothing else. See docs/policy.md.`
@@ -23,8 +33,8 @@ func dirFlag(c *cobra.Command) *string {
 }
 
 // draft reads the unsigned files of a folder and fails on the first error in them.
-func draft(dir string) (*policy.Draft, error) {
-	d, err := policy.ReadDraft(dir, scopes())
+func (b Builtin) draft(dir string) (*policy.Draft, error) {
+	d, err := policy.ReadDraft(dir, b.Scopes)
 	if err != nil {
 		return nil, err
 	}

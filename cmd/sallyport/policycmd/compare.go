@@ -1,4 +1,4 @@
-package main
+package policycmd
 
 import (
 	"archive/tar"
@@ -13,12 +13,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/author"
 	"github.com/sallyport/sallyport/policy/bundle"
 )
 
-func newPolicyDiff() *cobra.Command {
+func (b Builtin) newDiff() *cobra.Command {
 	c := &cobra.Command{
 		Use: "diff --against release/N|DIR", Short: "Say what changes for whom: the matrix of people, targets and roles", Args: cobra.NoArgs,
 		Long: `Compares the policy with another one, and prints each group's or person's access to
@@ -26,13 +27,13 @@ each role of each target that is not what it was. release/N is taken from the gi
 commit that its MANIFEST names, and must be as that MANIFEST lists it.`,
 		Example: "  sallyport policy diff --against release/6\n  sallyport policy diff --against ../policy-of-yesterday",
 	}
-	dir, asJSON := dirFlag(c), jsonFlag(c)
+	dir, asJSON := dirFlag(c), cli.JSONFlag(c)
 	against := c.Flags().String("against", "", "release/N, or another policy's folder")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *against == "" {
-			return usage(c, errors.New("say what to compare with: --against release/6"))
+			return cli.Usage(c, errors.New("say what to compare with: --against release/6"))
 		}
-		after, err := draft(*dir)
+		after, err := b.draft(*dir)
 		if err != nil {
 			return err
 		}
@@ -42,7 +43,7 @@ commit that its MANIFEST names, and must be as that MANIFEST lists it.`,
 		}
 		d := author.Diff(before, after)
 		if *asJSON {
-			return printJSON(c.OutOrStdout(), d)
+			return cli.PrintJSON(c.OutOrStdout(), d)
 		}
 		return printDifference(c.OutOrStdout(), d)
 	}
@@ -55,11 +56,11 @@ func printDifference(w io.Writer, d author.Difference) error {
 		return err
 	}
 	if len(d.Access) > 0 {
-		t := newTable(w, "TARGET", "ROLE", "WHO", "BEFORE", "AFTER")
+		t := cli.NewTable(w, "TARGET", "ROLE", "WHO", "BEFORE", "AFTER")
 		for _, ch := range d.Access {
-			t.row(ch.Target, ch.Role, ch.Who, orDash(strings.Join(ch.Before, " | ")), orDash(strings.Join(ch.After, " | ")))
+			t.Row(ch.Target, ch.Role, ch.Who, cli.OrDash(strings.Join(ch.Before, " | ")), cli.OrDash(strings.Join(ch.After, " | ")))
 		}
-		if err := t.flush(); err != nil {
+		if err := t.Flush(); err != nil {
 			return err
 		}
 	}
@@ -76,7 +77,7 @@ func printLines(w io.Writer, head string, lines []string) error {
 	_, err := fmt.Fprintln(w, "\n"+head)
 	for _, line := range lines {
 		if err == nil {
-			_, err = fmt.Fprintln(w, "  "+safe(line))
+			_, err = fmt.Fprintln(w, "  "+cli.Safe(line))
 		}
 	}
 	return err
@@ -147,24 +148,24 @@ func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		first, _, _ := strings.Cut(strings.TrimSpace(string(exit.Stderr)), "\n")
-		return nil, fmt.Errorf("git %s: %s", args[0], safe(first))
+		return nil, fmt.Errorf("git %s: %s", args[0], cli.Safe(first))
 	}
 	return nil, fmt.Errorf("git %s: %w", args[0], err)
 }
 
-func newPolicyExport() *cobra.Command {
+func (b Builtin) newExport() *cobra.Command {
 	c := &cobra.Command{
 		Use: "export", Short: "Print the whole policy as JSON, for other tools", Args: cobra.NoArgs,
 		Example: "  sallyport policy export | jq '.rules[] | select(.conditional)'",
 	}
 	dir := dirFlag(c)
-	jsonFlag(c) // it is always JSON
+	cli.JSONFlag(c) // it is always JSON
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		d, err := draft(*dir)
+		d, err := b.draft(*dir)
 		if err != nil {
 			return err
 		}
-		return printJSON(c.OutOrStdout(), exported(d))
+		return cli.PrintJSON(c.OutOrStdout(), exported(d))
 	}
 	return c
 }
