@@ -152,16 +152,10 @@ var ssh = []Guard{
 		"./protocols/ssh", "TestGrantsEndCutsWithWords", "live connections outlive the grant",
 	},
 	{
-		"protocols/ssh.bad-stream", "protocols/ssh/sftp.go",
-		"if size == 0 || size > maxSFTPPacket {",
+		"protocols/ssh.bad-stream", "internal/sftp/packets.go",
+		"if size == 0 || size > maxPacket {",
 		"if size == 0 {",
 		"./protocols/ssh", "TestBadStreamIsCutWithWords", "unbounded input",
-	},
-	{
-		"protocols/ssh.sftp-version", "protocols/ssh/sftp.go",
-		"if err == nil && version > 3 {",
-		"if err == nil && version > 99 {",
-		"./protocols/ssh", "TestSFTPVersionsThatAreNotReadAreRefused", "a body in another encoding that skips the record",
 	},
 	{
 		"protocols/ssh.echo", "protocols/ssh/tty.go",

@@ -24,6 +24,7 @@ var lists = [][]Guard{
 	recovery,
 	session,
 	sessionLate,
+	sftp,
 	ssh,
 	sshLogin,
 	store,

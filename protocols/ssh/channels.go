@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport/sallyport/internal/sftp"
 )
 
 // pair is a session channel: the client's and the target's. Until the client has
@@ -20,6 +22,8 @@ type pair struct {
 	client ssh.Channel
 	target ssh.Channel
 	stream string // its name in the record: "channel 1"
+
+	variables int // that asked has set
 
 	started chan struct{} // closed by asked, once kind, watch and tty are set
 	kind    string
@@ -58,6 +62,12 @@ func (r *relay) session(channel ssh.NewChannel) {
 		_ = channel.Reject(ssh.Prohibited, prefix+"the client said that no more sessions follow") // it may have gone
 		return
 	}
+	begun := sync.OnceFunc(func() { r.unbegun.Add(-1) })
+	defer begun()
+	if r.unbegun.Add(1) > maxUnbegun {
+		_ = channel.Reject(ssh.ResourceShortage, prefix+"too many channels of one connection are open for nothing") // as above
+		return
+	}
 	target, fromTarget, err := r.target.OpenChannel("session", nil)
 	if err != nil {
 		_ = channel.Reject(ssh.ConnectionFailed, prefix+"the target opens no session") // as above
@@ -82,10 +92,10 @@ func (r *relay) session(channel ssh.NewChannel) {
 		delete(r.pairs, p)
 		r.mu.Unlock()
 	}()
-	p.run(fromClient, fromTarget)
+	p.run(fromClient, fromTarget, begun)
 }
 
-func (p *pair) run(fromClient, fromTarget <-chan *ssh.Request) {
+func (p *pair) run(fromClient, fromTarget <-chan *ssh.Request, begun func()) {
 	gone := make(chan struct{}) // the client closed the channel
 	var all sync.WaitGroup
 	all.Go(func() { p.asked(fromClient); close(gone); _ = p.target.Close() })
@@ -93,6 +103,7 @@ func (p *pair) run(fromClient, fromTarget <-chan *ssh.Request) {
 	defer all.Wait()
 	select {
 	case <-p.started:
+		begun()
 	case <-gone:
 		return
 	case <-p.over:
@@ -101,8 +112,8 @@ func (p *pair) run(fromClient, fromTarget <-chan *ssh.Request) {
 	}
 	all.Go(p.input)
 	var output sync.WaitGroup
-	output.Go(func() { p.output(p.target, p.client, "") })
-	output.Go(func() { p.output(p.target.Stderr(), p.client.Stderr(), " stderr") })
+	output.Go(func() { p.output(p.target, stallWriter{p.client, p.r.stalls}, "") })
+	output.Go(func() { p.output(p.target.Stderr(), stallWriter{p.client.Stderr(), p.r.stalls}, " stderr") })
 	output.Wait()
 	p.finish(gone)
 }
@@ -172,6 +183,7 @@ func (p *pair) answers(requests <-chan *ssh.Request) {
 
 // input carries what the client sends to the target.
 func (p *pair) input() {
+	to := stallWriter{p.target, p.r.stalls}
 	buf := make([]byte, forwardBuffer)
 	for {
 		n, err := p.client.Read(buf)
@@ -184,7 +196,7 @@ func (p *pair) input() {
 				p.broken(seen)
 				return
 			}
-			if _, err := p.target.Write(buf[:n]); err != nil {
+			if _, err := to.Write(buf[:n]); err != nil {
 				return // the target's end of it says why
 			}
 		}
@@ -243,7 +255,7 @@ func (p *pair) keep(data []byte, suffix string) error {
 // broken ends a channel that cannot go on: the client has gone from it, or what it
 // sends cannot be recorded.
 func (p *pair) broken(err error) {
-	if errors.Is(err, errBadStream) {
+	if errors.Is(err, sftp.ErrBad) {
 		p.r.over(p.r.rec.note("%s: %v", p.stream, err))
 		p.r.busy.Go(func() { p.cut(err.Error()) })
 	}

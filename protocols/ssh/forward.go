@@ -158,8 +158,8 @@ func (r *relay) join(channel ssh.NewChannel, other link, kind, what string, payl
 		}
 	})
 	var ways sync.WaitGroup
-	ways.Go(func() { bytes.Add(carryOn(far, near)) })
-	ways.Go(func() { bytes.Add(carryOn(near, far)) })
+	ways.Go(func() { bytes.Add(r.carryOn(far, near)) })
+	ways.Go(func() { bytes.Add(r.carryOn(near, far)) })
 	ways.Wait()
 	close(carried)
 	_, _ = near.Close(), far.Close() // closed already, or gone
@@ -176,9 +176,9 @@ func (r *relay) over(err error) {
 
 // carryOn copies one way and passes its end on. An error means that a side has gone,
 // which the other way meets too.
-func carryOn(to, from ssh.Channel) int64 {
+func (r *relay) carryOn(to, from ssh.Channel) int64 {
 	buf := make([]byte, forwardBuffer)
-	n, err := io.CopyBuffer(onlyWriter{to}, onlyReader{from}, buf)
+	n, err := io.CopyBuffer(stallWriter{to, r.stalls}, onlyReader{from}, buf)
 	if err != nil {
 		_ = from.Close() // what cannot be delivered is not taken any more
 		return n
@@ -189,8 +189,6 @@ func carryOn(to, from ssh.Channel) int64 {
 
 // forwardBuffer is the largest packet that x/crypto/ssh takes in.
 const forwardBuffer = 32 << 10
-
-type onlyWriter struct{ io.Writer }
 
 type onlyReader struct{ io.Reader }
 

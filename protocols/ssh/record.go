@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/sftp"
 )
 
 // record is one session's recording. Its channels run side by side: what each one
@@ -49,12 +50,40 @@ func (r *record) note(format string, args ...any) error {
 }
 
 // file writes that a file was moved; sum is nil where its bytes did not come in order.
-func (r *record) file(name, direction string, size int64, sum hash.Hash) error {
-	f := audit.File{Name: name, Direction: direction, Size: size}
-	if sum != nil {
-		f.SHA256 = hex.EncodeToString(sum.Sum(nil))
+func (r *record) file(name, direction string, size int64, sum []byte) error {
+	return r.to.Write(&audit.File{Name: name, Direction: direction, Size: size, SHA256: hex.EncodeToString(sum)})
+}
+
+// files is the observer of an SFTP conversation.
+type files struct {
+	rec   *record
+	n     int64
+	watch *sftp.Watch
+}
+
+func newFiles(rec *record, n int64) *files {
+	f := &files{rec: rec, n: n}
+	f.watch = sftp.New(f)
+	return f
+}
+
+func (f *files) up(p []byte) error   { return f.watch.Up(p) }
+func (f *files) down(p []byte) error { return f.watch.Down(p) }
+func (f *files) close() error        { return f.watch.Close() }
+
+// Began implements sftp.Record.
+func (f *files) Began(what string) error { return f.rec.begun(f.n, channelSFTP, what) }
+
+// Moved implements sftp.Record.
+func (f *files) Moved(file sftp.File) error {
+	name, direction := file.Name, directionDown
+	if file.Up {
+		direction = directionUp
 	}
-	return r.to.Write(&f)
+	if file.Ending != "" {
+		name += " (" + file.Ending + ")"
+	}
+	return f.rec.file(name, direction, file.Size, file.SHA256)
 }
 
 // Directions of a File.

@@ -29,7 +29,9 @@ type relay struct {
 	busy           sync.WaitGroup          // every goroutine of the relay
 	slots          chan struct{}           // taken by open channels
 	n              atomic.Int64            // numbers channels
-	ended          chan struct{}           // closed when the end begins
+	unbegun        atomic.Int64            // session channels that are for nothing yet
+	stalls         *stalls
+	ended          chan struct{} // closed when the end begins
 
 	mu     sync.Mutex
 	pairs  map[*pair]struct{} // session channels, to be told of the end
@@ -59,7 +61,7 @@ func (c *conn) relay(ctx context.Context, client, target link, up *session.Upstr
 	defer fail(nil)
 	r := &relay{
 		c: c, up: up, client: client, target: target, rules: rules{up.Scope()}, options: options, rec: &record{to: up.Recorder()}, fail: fail,
-		slots: make(chan struct{}, maxChannels), pairs: map[*pair]struct{}{}, remote: map[string]bool{}, ended: make(chan struct{}),
+		slots: make(chan struct{}, maxChannels), stalls: &stalls{over: fail}, pairs: map[*pair]struct{}{}, remote: map[string]bool{}, ended: make(chan struct{}),
 	}
 	r.busy.Go(func() { r.fromClient(); fail(errHungUp) })
 	r.busy.Go(func() { r.fromTarget(); fail(errTargetGone) })

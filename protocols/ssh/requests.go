@@ -26,8 +26,11 @@ type (
 	}
 )
 
-// maxEnvironment bounds a variable that is set at the target.
-const maxEnvironment = 1024
+// Limits on what is set at the target for one channel.
+const (
+	maxEnvironment = 1024 // bytes of a variable, its name and its value each
+	maxVariables   = 64
+)
 
 // asked handles what the client asks of the channel, in its order, until it closes
 // it. What goes on is marshalled anew from what was read, so the target sees what was
@@ -39,20 +42,17 @@ func (p *pair) asked(requests <-chan *ssh.Request) {
 		case "pty-req":
 			ok = p.pty(request)
 		case "env":
-			var v envRequest
-			if read(request, &v) && passes(v.Name) && len(v.Value) <= maxEnvironment && !p.begun() {
-				ok = p.send(request, v)
-			}
+			ok = p.environment(request)
 		case "shell", "exec", "subsystem":
 			ok = p.start(request)
 		case "window-change":
 			ok = p.resize(request)
 		case "signal":
 			var v signal
-			ok = read(request, &v) && p.begun() && p.send(request, v)
+			ok = read(request, &v) && p.begun() && p.said("signal %q", v.Name) && p.send(request, v)
 		case "break":
 			var v breakRequest
-			ok = read(request, &v) && p.begun() && p.send(request, v)
+			ok = read(request, &v) && p.begun() && p.said("break") && p.send(request, v)
 		case "eow@openssh.com":
 			ok = p.begun() && p.send(request, nil)
 		case "auth-agent-req@openssh.com":
@@ -88,6 +88,28 @@ func (p *pair) begun() bool {
 	}
 }
 
+// said writes down what the client asks of the channel, before the target hears of it.
+func (p *pair) said(format string, args ...any) bool {
+	if err := p.r.rec.note(p.stream+": "+format, args...); err != nil {
+		p.r.fail(err)
+		return false
+	}
+	return true
+}
+
+// environment sets a variable at the target: a program does what its environment says,
+// so the record has it.
+func (p *pair) environment(request *ssh.Request) bool {
+	var v envRequest
+	if !read(request, &v) || !passes(v.Name) || len(v.Name) > maxEnvironment || len(v.Value) > maxEnvironment || p.begun() {
+		return false
+	}
+	if p.variables++; p.variables > maxVariables {
+		return false
+	}
+	return p.said("%s=%q", v.Name, v.Value) && p.send(request, v)
+}
+
 func (p *pair) pty(request *ssh.Request) bool {
 	var v ptyRequest
 	if !read(request, &v) || p.tty != nil || p.begun() || len(v.Term) > 128 {
@@ -96,7 +118,7 @@ func (p *pair) pty(request *ssh.Request) bool {
 	if !p.r.rules.allows(channelShell) && !p.r.rules.allows(channelExec) {
 		return false
 	}
-	if !p.send(&ssh.Request{Type: request.Type, WantReply: true}, v) {
+	if !p.said("TERM=%q", v.Term) || !p.send(&ssh.Request{Type: request.Type, WantReply: true}, v) {
 		return false
 	}
 	p.mu.Lock()
@@ -203,7 +225,7 @@ func (p *pair) refused(request *ssh.Request, say string) bool {
 func (p *pair) observe(kind, what string) observer {
 	switch {
 	case kind == channelSFTP:
-		return newSFTP(p.r.rec, p.n)
+		return newFiles(p.r.rec, p.n)
 	case p.tty != nil:
 		return &terminal{p: p}
 	case kind == channelExec:

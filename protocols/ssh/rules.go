@@ -48,5 +48,10 @@ func place(host string, port uint32) string {
 // passes reports environment variables that a client may set at the target: the
 // language, and what git speaks. LD_PRELOAD and the like are code.
 func passes(name string) bool {
-	return name == "LANG" || name == "LANGUAGE" || name == "COLORTERM" || name == "GIT_PROTOCOL" || name == "TZ" || strings.HasPrefix(name, "LC_")
+	switch name {
+	case "LANG", "LANGUAGE", "COLORTERM", "GIT_PROTOCOL", "TZ":
+		return true
+	}
+	category, ok := strings.CutPrefix(name, "LC_")
+	return ok && category != "" && strings.Trim(category, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == ""
 }

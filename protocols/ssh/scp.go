@@ -2,32 +2,91 @@ package ssh
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
+	"hash"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 )
 
 // scpDirection recognises the far end of an old scp (`scp -O`, and rcp before it):
-// "-t" takes files, "-f" gives them.
+// "-t" takes files, "-f" gives them. The command is a shell's, so it is recognised only
+// where every word of it is understood: flags that scp's own client sends, and paths in
+// which the shell does nothing but find names. Anything else is a command like others,
+// with its output on the record.
 func scpDirection(command string) (direction string, ok bool) {
-	words := strings.Fields(command)
-	if len(words) < 2 || path.Base(words[0]) != "scp" {
+	words, ok := plainWords(command)
+	if !ok || len(words) < 3 || (words[0] != "scp" && words[0] != "/usr/bin/scp") {
 		return "", false
 	}
-	for _, w := range words[1:] {
-		switch {
-		case w == "--" || !strings.HasPrefix(w, "-"):
+	rest := words[1:]
+	for len(rest) > 0 && direction == "" {
+		switch rest[0] {
+		case "-t":
+			direction = directionUp
+		case "-f":
+			direction = directionDown
+		case "-v", "-q", "-r", "-p", "-d", "-rp", "-pr":
+		default:
 			return "", false
-		case w == "-t":
-			return directionUp, true
-		case w == "-f":
-			return directionDown, true
 		}
+		rest = rest[1:]
 	}
-	return "", false
+	if len(rest) > 0 && rest[0] == "--" {
+		rest = rest[1:]
+	} else if slices.ContainsFunc(rest, func(word string) bool { return strings.HasPrefix(word, "-") }) {
+		return "", false // a flag may stand behind a path
+	}
+	if direction == "" || len(rest) == 0 || (direction == directionUp && len(rest) > 1) {
+		return "", false
+	}
+	return direction, true
 }
+
+// plainWords cuts a command into words as a shell does. It fails where a shell would do
+// more than find names: no variables, no commands, no lines.
+func plainWords(command string) (words []string, ok bool) {
+	const bare = "_./~+,:@%=-*?[]" // beside letters, digits, and what is no ASCII
+	var word []byte
+	begun := false
+	for i := 0; i < len(command); i++ {
+		c := command[i]
+		switch {
+		case c == ' ':
+			if begun {
+				words, word, begun = append(words, string(word)), nil, false
+			}
+			continue
+		case c == '\'', c == '"':
+			end := strings.IndexByte(command[i+1:], c)
+			if end < 0 {
+				return nil, false
+			}
+			text := command[i+1 : i+1+end]
+			if strings.ContainsFunc(text, isControl) || (c == '"' && strings.ContainsAny(text, "$`\\!")) {
+				return nil, false
+			}
+			word, i = append(word, text...), i+1+end
+		case c == '\\' && i+1 < len(command) && !isControl(rune(command[i+1])):
+			i++
+			word = append(word, command[i])
+		case c >= 0x80, c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte(bare, c) >= 0:
+			word = append(word, c)
+		default:
+			return nil, false
+		}
+		begun = true
+	}
+	if begun {
+		words = append(words, string(word))
+	}
+	return words, true
+}
+
+func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
 
 // scp observes the protocol of rcp: one side, the source, sends a line per file, the
 // file, and a zero byte; the other, the sink, answers each with a byte. What does not
@@ -42,7 +101,8 @@ type scp struct {
 	folder []string
 	name   string
 	left   int64
-	file   moved
+	size   int64 // of the file so far
+	sum    hash.Hash
 }
 
 type scpState int
@@ -116,8 +176,8 @@ func (s *scp) source(data []byte, lost func([]byte) error) error {
 			s.line = s.line[:0]
 		case scpBytes:
 			n := min(int64(len(data)), s.left)
-			s.file.add(s.file.next, data[:n])
-			data, s.left = data[n:], s.left-n
+			s.sum.Write(data[:n])
+			data, s.left, s.size = data[n:], s.left-n, s.size+n
 			if s.left == 0 {
 				s.state = scpStatus
 			}
@@ -160,7 +220,7 @@ func (s *scp) command(line string) bool {
 			s.folder = append(s.folder, parts[2])
 			return true
 		}
-		s.name, s.left, s.file = path.Join(path.Join(s.folder...), parts[2]), size, moved{}
+		s.name, s.left, s.size, s.sum = path.Join(path.Join(s.folder...), parts[2]), size, 0, sha256.New()
 		s.state = scpAnswer
 		return true
 	case 'E':
@@ -200,11 +260,7 @@ func (s *scp) lose(data []byte, lost func([]byte) error) error {
 }
 
 func (s *scp) moved(suffix string) error {
-	sum := s.file.digest()
-	if suffix != "" {
-		sum = nil
-	}
-	return s.p.r.rec.file(s.name+suffix, s.direction, s.file.size, sum)
+	return s.p.r.rec.file(s.name+suffix, s.direction, s.size, s.sum.Sum(nil))
 }
 
 func (s *scp) close() error {

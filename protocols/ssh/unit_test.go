@@ -64,6 +64,8 @@ func TestRules(t *testing.T) {
 		"LD_PRELOAD":     {passes("LD_PRELOAD"), false},
 		"LANGUAGEX":      {passes("LANGUAGEX"), false},
 		"GIT_SSH":        {passes("GIT_SSH"), false},
+		"LC_":            {passes("LC_"), false},
+		"LC_A\nB":        {passes("LC_A\nB"), false},
 		"target's name":  {targetName("web-1"), true},
 		"an address":     {targetName("::1"), false},
 		"an empty name":  {targetName(""), false},
@@ -207,12 +209,16 @@ func TestDigestOfShortInputIsNotKept(t *testing.T) {
 	}
 }
 
-func TestSCPIsRecognisedByItsFlags(t *testing.T) {
+func TestSCPIsRecognisedOnlyWhereAllOfItIsUnderstood(t *testing.T) {
 	for command, want := range map[string]string{
-		"scp -t /x": directionUp, "scp -r -p -f -- /x": directionDown, "/usr/bin/scp -v -t .": directionUp,
-		"scp /a /b": "", "scp -- -t": "", "rm -t": "", "scp": "", "": "",
+		"scp -t /x": directionUp, "scp -r -p -f -- /x": directionDown, "/usr/bin/scp -v -t .": directionUp, "scp -v -r -p -d -t -- -odd": directionUp,
+		"scp -f *.log ~/a 'b c' \"d e\" f\\ g h\\&": directionDown,
+		"scp /a /b": "", "scp -- -t": "", "rm -t": "", "scp": "", "": "", "scp -t": "", "scp -t --": "", "scp -f -- ": "",
+		"scp -f x; sh": "", "scp -f x;sh": "", "scp -f x\nsh": "", "scp -f x & sh": "", "scp -f x | sh": "", "scp -t /x && sh": "", "scp -f $(sh)": "", "scp -f `sh`": "", "scp -f \"$(sh)\"": "", "scp -f x > y": "",
+		"scp -f $HOME": "", "scp -f x -S sh": "", "scp -S sh -f x": "", "scp -f {a,b}": "", "./scp -f x": "", "A=b scp -f x": "", "scp -f x \\\nsh": "", "scp -f 'a\nb'": "", "scp -t /a /b": "",
+		"scp -f x # y": "", "scp -f (x)": "", "scp -f <(sh)": "", "scp -f 'x": "", "scp -f x\\": "", "scp -f -t x": "", "scp -f \"a\\\"; sh\"": "",
 	} {
-		if got, _ := scpDirection(command); got != want {
+		if got, ok := scpDirection(command); got != want || ok != (want != "") {
 			t.Errorf("%q: %q", command, got)
 		}
 	}
