@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -88,8 +89,11 @@ type life struct {
 	after   int    // how many writes and syncs come before it
 	chance  *rand.Rand
 
+	lives    int
+	open     []*Recorder
+	sessions int
+
 	mu    sync.Mutex
-	lives int
 	dead  bool
 	image string // what the crash left, on which the next life begins
 	next  *platter
@@ -115,15 +119,15 @@ func (l *life) step(name string, sync bool) error {
 	return nil
 }
 
-func (l *life) faults() *durable.Faults {
+func (l *life) faults(folder string) *durable.Faults {
 	return &durable.Faults{
 		Write: func(name string, n int) (int, error) {
-			if err := l.step(name, false); err != nil {
+			if err := l.step(path.Join(folder, name), false); err != nil {
 				return 0, err
 			}
 			return n, nil
 		},
-		Sync: func(name string) error { return l.step(name, true) },
+		Sync: func(name string) error { return l.step(path.Join(folder, name), true) },
 	}
 }
 
@@ -132,7 +136,7 @@ func (l *life) faults() *durable.Faults {
 // whatever was not synced.
 func (l *life) die(last string) {
 	l.lives++
-	l.image = fmt.Sprint(l.dir, l.lives)
+	l.image = filepath.Join(filepath.Dir(l.dir), fmt.Sprint(l.lives))
 	l.next = &platter{files: map[uint64][]byte{}, names: map[string]map[string]uint64{}}
 	err := filepath.WalkDir(l.dir, func(full string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
@@ -290,35 +294,86 @@ func (l *life) many(log *Log) {
 	wg.Wait()
 }
 
-// live is a life of the log; it returns how many entries it found at its start.
-func (l *life) live() {
-	log, err := Open(Config{Dir: l.dir, Node: "a", Faults: l.faults(), segment: 2000})
-	if err != nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if !l.dead {
-			l.rt.Fatalf("after a crash the log does not open: %v", err)
+// record begins a recording, or goes on with one.
+func (l *life) record(log *Log, r *Recordings) {
+	if len(l.open) == 0 || rapid.Bool().Draw(l.rt, "new") {
+		l.sessions++
+		id := fmt.Sprint("s", l.sessions)
+		for _, e := range beginning(id) {
+			if _, err := log.Record(l.t.Context(), e); err != nil {
+				return
+			}
 		}
-		return
+		rec, err := r.Start(l.t.Context(), Meta{Session: id})
+		if err != nil {
+			return
+		}
+		l.open = append(l.open, rec)
+	}
+	rec := l.open[len(l.open)-1]
+	for n := range rapid.IntRange(1, 3).Draw(l.rt, "lines") {
+		_ = rec.Write(Query{N: int64(n), SQL: strings.Repeat("x", rapid.SampledFrom([]int{8, 900}).Draw(l.rt, "statement"))})
+	}
+	if rapid.Bool().Draw(l.rt, "seal") {
+		_, _ = rec.Seal(l.t.Context(), "closed")
+		l.open = l.open[:len(l.open)-1]
+	}
+}
+
+// live is a life of log and recordings.
+func (l *life) live() {
+	l.open = nil
+	err := l.alive()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil && !l.dead {
+		l.rt.Fatalf("life %d: %v", l.lives, err)
+	}
+}
+
+func (l *life) alive() error {
+	log, err := Open(Config{Dir: filepath.Join(l.dir, "audit"), Node: "a", Faults: l.faults("audit"), segment: 2000})
+	if err != nil {
+		return err
 	}
 	defer log.Close()
+	r, err := OpenRecordings(filepath.Join(l.dir, "recordings"), log, RecordingOptions{Faults: l.faults("recordings")})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := r.Recover(l.t.Context()); err != nil {
+		return err
+	}
 	l.know(log)
+	l.verify()
 	for range rapid.IntRange(0, 6).Draw(l.rt, "steps") {
-		switch rapid.IntRange(0, 3).Draw(l.rt, "step") {
+		switch rapid.IntRange(0, 5).Draw(l.rt, "step") {
 		case 0, 1:
 			l.outbox(log)
 		case 2:
 			l.many(log)
-		case 3: // the publisher gets to write
-			<-time.After(publishEvery)
+		case 3, 4:
+			l.record(log, r)
+		case 5: // the publisher gets to write, and chunks are due
+			<-time.After(2 * max(publishEvery, chunkAge))
 			synctest.Wait()
 		}
 	}
-	err = log.Close()
+	var errs []error
+	for _, rec := range l.open {
+		_, err := rec.Seal(l.t.Context(), "stopped")
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, r.Close(), log.Close())...)
+}
+
+func (l *life) verify() {
+	r, err := Verify(l.t.Context(), filepath.Join(l.dir, "audit"), VerifyOptions{Recordings: filepath.Join(l.dir, "recordings")})
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err != nil && !l.dead {
-		l.rt.Fatal(err)
+	if (err != nil || r.Exit() != 0) && !l.dead {
+		l.rt.Fatalf("life %d: %s: %v %v, %v", l.lives, r.Verdict(), r.Findings, r.Problems, err)
 	}
 }
 
@@ -343,7 +398,7 @@ func (l *life) know(log *Log) {
 	}
 }
 
-// TestHistoriesOfCrashes lets a log live several lives, each of which may end by a kill or a
+// TestHistoriesOfCrashes lets a log with recordings live several lives, each of which may end by a kill or a
 // power failure before any write or sync. What was acknowledged is there in every later
 // life, and at the end one changed bit anywhere is found and named.
 func TestHistoriesOfCrashes(t *testing.T) {
@@ -368,12 +423,15 @@ func crashes(t *testing.T, rt *rapid.T) {
 		rt.Fatal(err)
 	}
 	rt.Cleanup(func() { _ = os.RemoveAll(root) })
-	one := &life{t: rapidTB{t, rt}, rt: rt, dir: filepath.Join(root, "audit"), acked: map[int64][]byte{}, tried: map[string]bool{}}
-	if err := Init(one.dir, testOrigin); err != nil {
+	one := &life{t: rapidTB{t, rt}, rt: rt, dir: filepath.Join(root, "0"), acked: map[int64][]byte{}, tried: map[string]bool{}}
+	if err := errors.Join(Init(filepath.Join(one.dir, "audit"), testOrigin), os.Mkdir(filepath.Join(one.dir, "recordings"), 0o700)); err != nil {
 		rt.Fatal(err)
 	}
 	one.platter = &platter{files: map[uint64][]byte{}, names: map[string]map[string]uint64{}}
-	for _, name := range []string{fileMeta, fileKey, filePseudonym, ".", "wal", "tile", "body"} {
+	for _, name := range []string{
+		".", "recordings", "audit", "audit/wal", "audit/tile", "audit/body",
+		"audit/" + fileMeta, "audit/" + fileKey, "audit/" + filePseudonym,
+	} {
 		if err := one.platter.sync(one.dir, name); err != nil {
 			rt.Fatal(err)
 		}
@@ -389,17 +447,17 @@ func crashes(t *testing.T, rt *rapid.T) {
 	}
 	one.crash = ""
 	one.live()
-	mustVerify(one.t, one.dir, VerifyOptions{})
+	one.verify()
 	one.flip()
 }
 
 // flip changes one bit of the record, which is found and named. After a crash there are
 // bodies and tiles that no entry names; they are left alone.
 func (l *life) flip() {
-	files := []string{fileCheckpoint}
-	for _, folder := range []string{"wal", "body", "tile"} {
+	files := []string{"audit/" + fileCheckpoint}
+	for _, folder := range []string{"audit/wal", "audit/body", "audit/tile", "recordings"} {
 		err := fs.WalkDir(os.DirFS(l.dir), folder, func(name string, d fs.DirEntry, err error) error {
-			if err == nil && !d.IsDir() && (folder == "wal" || l.lives == 0) {
+			if err == nil && !d.IsDir() && (folder == "audit/wal" || l.lives == 0) {
 				files = append(files, name)
 			}
 			return err
@@ -412,12 +470,16 @@ func (l *life) flip() {
 	name := rapid.SampledFrom(files).Draw(l.rt, "file")
 	data := readFile(l.t, l.dir, name)
 	at := rapid.IntRange(0, len(data)-1).Draw(l.rt, "byte")
-	if name == fileCheckpoint && at == len(data)-3 {
+	if path.Base(name) == fileCheckpoint && at == len(data)-3 {
 		at-- // the last digit of base64, of which two bits say nothing
 	}
 	data[at] ^= 1 << rapid.IntRange(0, 7).Draw(l.rt, "bit")
 	writeFile(l.t, data, l.dir, name)
-	if r, err := Verify(l.t.Context(), l.dir, VerifyOptions{}); err != nil || r.Exit() != 1 || !strings.Contains(fmt.Sprint(r.Findings), path.Base(name)) {
+	named := path.Base(name)
+	if strings.HasPrefix(name, "recordings/") {
+		named = path.Base(path.Dir(name)) // the session
+	}
+	if r, err := Verify(l.t.Context(), filepath.Join(l.dir, "audit"), VerifyOptions{Recordings: filepath.Join(l.dir, "recordings")}); err != nil || r.Exit() != 1 || !strings.Contains(fmt.Sprint(r.Findings), named) {
 		l.rt.Fatalf("a bit of %s, byte %d, is changed, and verify says %s: %v, %v", name, at, r.Verdict(), r.Findings, err)
 	}
 }

@@ -57,17 +57,21 @@ func start(t testing.TB, r *recorded, session string) *Recorder {
 // begun logs what comes before a session's recording: its grant and its start.
 func begun(t testing.TB, r *recorded, session string) {
 	t.Helper()
+	for _, e := range beginning(session) {
+		if _, err := r.log.Record(t.Context(), e); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func beginning(session string) []Event {
 	request, grant := "r-"+session, "g-"+session
-	for _, e := range []Event{
+	return []Event{
 		{Type: RequestCreated, Request: request},
 		{Type: ApprovalGiven, Request: request},
 		{Type: RequestApproved, Request: request},
 		{Type: GrantActive, Request: request, Grant: grant},
 		{Type: SessionStarted, Request: request, Grant: grant, Session: session},
-	} {
-		if _, err := r.log.Record(t.Context(), e); err != nil {
-			t.Error(err)
-		}
 	}
 }
 
@@ -334,6 +338,32 @@ func TestSealThatCrashedHalfwayIsFinished(t *testing.T) {
 	if err != nil || got.Summary == nil || *got.Summary != want {
 		t.Errorf("%+v, %v; want %+v", got.Summary, err, want)
 	}
+}
+
+// TestLostMarkIsMadeAgain: the power failed before the mark was on disk, and the folder
+// that it names is there; or before the summary was, and the seal is in the log.
+func TestLostMarkIsMadeAgain(t *testing.T) {
+	r := newRecorded(t, nil)
+	begun(t, r, "s1")
+	write(t, start(t, r, "s1"), Query{SQL: "select 1"})
+	begun(t, r, "s2")
+	sealed := start(t, r, "s2")
+	seal(t, sealed, "closed")
+	r.closeBoth()
+	if err := errors.Join(
+		os.Remove(filepath.Join(r.rec, folderOpen, "s1")),
+		os.Remove(filepath.Join(r.rec, sealed.folder, fileSummary)),
+	); err != nil {
+		t.Fatal(err)
+	}
+	r.open(t, nil)
+	for session, cause := range map[string]string{"s1": "crashed", "s2": "closed"} {
+		if got, err := r.Read(session); err != nil || got.Summary == nil || got.Summary.Cause != cause {
+			t.Errorf("%s: %+v, %v", session, got.Summary, err)
+		}
+	}
+	r.closeBoth()
+	mustVerify(t, r.dir, VerifyOptions{Recordings: r.rec})
 }
 
 // TestCrashWhileARecordingBegins leaves each of the states that a crash inside

@@ -27,6 +27,13 @@ func (r *Recordings) Recover(ctx context.Context) error {
 			left[mark.Name()] = newTrail()
 		}
 	}
+	unmarked, err := r.unmarked(left)
+	if err != nil {
+		return fmt.Errorf("recover recordings: %w", err)
+	}
+	for session := range unmarked {
+		left[session] = newTrail()
+	}
 	if len(left) == 0 {
 		return nil
 	}
@@ -56,11 +63,44 @@ func (r *Recordings) Recover(ctx context.Context) error {
 			r.logger.Error("a recording of a session that never started is left alone; type: sallyport audit verify", "session", session)
 			continue
 		}
+		if folder := unmarked[session]; folder != "" {
+			if err := r.writeNew(folderOpen+"/"+session, []byte(folder)); err != nil {
+				return fmt.Errorf("recover recording of session %s: %w", session, err)
+			}
+		}
 		if err := r.rescue(ctx, session, t); err != nil {
 			return fmt.Errorf("recover recording of session %s: %w", session, err)
 		}
 	}
 	return nil
+}
+
+// unmarked are the folders, by session, of recordings that have neither mark nor summary.
+// A mark is synced with the first chunk only, and the summary never: a power failure may
+// have taken both, of recordings of the last two days on which there were any.
+func (r *Recordings) unmarked(marked map[string]*trail) (map[string]string, error) {
+	days, err := r.days()
+	if err != nil {
+		return nil, err
+	}
+	folders := map[string]string{}
+	for _, day := range days[:min(2, len(days))] {
+		names, err := fs.ReadDir(r.dir.FS(), day)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			folder := day + "/" + name.Name()
+			if _, err := r.dir.Stat(folder + "/" + fileSummary); errors.Is(err, fs.ErrNotExist) {
+				if marked[name.Name()] == nil && goodID(name.Name()) {
+					folders[name.Name()] = folder
+				}
+			} else if err != nil {
+				return nil, err
+			}
+		}
+	}
+	return folders, nil
 }
 
 // A trail is what the log says of one recording.

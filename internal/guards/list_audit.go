@@ -433,4 +433,10 @@ var audit = []Guard{
 		"if err := error(nil); err != nil {",
 		"./internal/durable", "TestMakeSyncsWhatItFinds", "what was acknowledged is lost",
 	},
+	{
+		"audit.lost-mark", "audit/rescue.go",
+		"for session := range unmarked {",
+		"for session := range map[string]string{} {",
+		"./audit", "TestLostMarkIsMadeAgain", "what was acknowledged is lost",
+	},
 }
