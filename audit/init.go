@@ -133,7 +133,7 @@ func (l *Log) loadKeys(origin string) error {
 func readMeta(dir *durable.Dir) (metadata, error) {
 	text, err := dir.ReadFile(fileMeta)
 	if errors.Is(err, fs.ErrNotExist) {
-		return metadata{}, fmt.Errorf("%w; type: sallyport init", ErrNoLog)
+		return metadata{}, fmt.Errorf("%w; type: sallyport audit init --config FILE", ErrNoLog)
 	}
 	if err != nil {
 		return metadata{}, err

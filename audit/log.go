@@ -141,7 +141,7 @@ func open(c Config) (_ *Log, err error) {
 	dir, err := durable.Open(c.Dir, c.Faults)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("%w; type: sallyport init", ErrNoLog)
+			return nil, fmt.Errorf("%w; type: sallyport audit init --config FILE", ErrNoLog)
 		}
 		return nil, err
 	}

@@ -205,7 +205,7 @@ func TestLogIsWrittenByOneProcess(t *testing.T) {
 }
 
 func TestOpenRefusesWhatIsNoLog(t *testing.T) {
-	if _, err := Open(Config{Dir: filepath.Join(t.TempDir(), "x"), Node: "a"}); !errors.Is(err, ErrNoLog) || !strings.Contains(err.Error(), "sallyport init") {
+	if _, err := Open(Config{Dir: filepath.Join(t.TempDir(), "x"), Node: "a"}); !errors.Is(err, ErrNoLog) || !strings.Contains(err.Error(), "sallyport audit init") {
 		t.Error(err)
 	}
 	if _, err := Open(Config{Dir: t.TempDir(), Node: "a"}); !errors.Is(err, ErrNoLog) {

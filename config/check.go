@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"net/url"
@@ -318,8 +319,16 @@ func (v *checker) secret(p *string, body hcl.Body, key string) {
 		return
 	}
 	if err := credential.CheckFile(*p); err != nil {
-		v.bad(at(body, key), "Secret file", "%v.", err)
+		v.bad(at(body, key), "Secret file", "%v.", missing(err))
 	}
+}
+
+// missing says of a file that is not there what to do.
+func missing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; put it there with mode 0600, or name another place", err)
+	}
+	return err
 }
 
 func (v *checker) credentials() {
@@ -338,7 +347,7 @@ func (v *checker) credentials() {
 		}
 		if path, found := strings.CutPrefix(source.Where(), "file:"); found {
 			if err := credential.CheckFile(path); err != nil {
-				v.bad(c.Range, "Secret file", "%v.", err)
+				v.bad(c.Range, "Secret file", "%v.", missing(err))
 			}
 		}
 		v.c.Set[c.Name] = source

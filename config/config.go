@@ -6,6 +6,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"net/url"
 	"time"
 
@@ -57,6 +58,10 @@ type Config struct {
 
 	// Path is the file, Digest "sha256:<hex>" of its bytes, for the log.
 	Path, Digest string
+
+	// Blocks are digests of the file's blocks and keys by their name, as they are written but
+	// for comments and blanks: where one differs from another file's, something changed there.
+	Blocks map[string][sha256.Size]byte
 
 	// Set is Credentials, ready to read.
 	Set credential.Set

@@ -34,7 +34,11 @@ func (e *Error) Error() string {
 	if err := hcl.NewDiagnosticTextWriter(&out, files, 0, false).WriteDiagnostics(e.Diags); err != nil {
 		return e.Diags.Error()
 	}
-	return strings.TrimSpace(out.String())
+	count := "there is one error"
+	if n := len(e.Diags.Errs()); n != 1 {
+		count = fmt.Sprintf("there are %d errors", n)
+	}
+	return fmt.Sprintf("%s in %s\n\n%s", count, e.name, strings.TrimSpace(out.String()))
 }
 
 // Load reads and checks a proxy.hcl. Protocols are the names that may stand in
@@ -78,7 +82,7 @@ func Parse(source []byte, path string, protocols []string) (*Config, error) {
 		return nil, &Error{file: file, name: path, Diags: diags}
 	}
 	file.Bytes = redacted(file)
-	c := &Config{Path: path, Digest: fmt.Sprintf("sha256:%x", sha256.Sum256(source))}
+	c := &Config{Path: path, Digest: fmt.Sprintf("sha256:%x", sha256.Sum256(source)), Blocks: digests(file.Body, source)}
 	diags = append(diags, misplaced(file.Body)...)
 	diags = append(diags, gohcl.DecodeBody(file.Body, nil, c)...)
 	v := &checker{c: c, file: file, dir: filepath.Dir(path), protocols: protocols, diags: diags}
@@ -156,4 +160,33 @@ func redacted(file *hcl.File) []byte {
 		}
 	}
 	return source
+}
+
+// digests has what stands under each name at the top of the file, digested: two files
+// whose digests are the same under a name mean the same by it.
+func digests(body hcl.Body, source []byte) map[string][sha256.Size]byte {
+	top, ok := body.(*hclsyntax.Body)
+	if !ok {
+		return nil
+	}
+	texts := map[string][]byte{}
+	add := func(name string, at hcl.Range) {
+		tokens, _ := hclsyntax.LexConfig(at.SliceBytes(source), "", hcl.InitialPos) // it has been parsed
+		for _, token := range tokens {
+			if token.Type != hclsyntax.TokenComment && token.Type != hclsyntax.TokenNewline {
+				texts[name] = append(append(texts[name], token.Bytes...), 0)
+			}
+		}
+	}
+	for _, block := range top.Blocks {
+		add(block.Type, block.Range())
+	}
+	for name, attr := range top.Attributes {
+		add(name, attr.Range())
+	}
+	all := map[string][sha256.Size]byte{}
+	for name, text := range texts {
+		all[name] = sha256.Sum256(text)
+	}
+	return all
 }

@@ -61,13 +61,14 @@ const (
 // true of its Input and Digest after the policy has changed.
 type Decision struct {
 	Effect  Effect  `json:"effect"`
-	Why     string  `json:"why"`             // one sentence for the user; never a secret
-	Hint    string  `json:"hint,omitempty"`  // what to do next
-	Field   string  `json:"field,omitempty"` // where Why is about one input that can be mended: "reason", "duration", "ticket"
-	Rule    string  `json:"rule,omitempty"`  // the rule that allowed or forbade; empty for the default deny
-	At      string  `json:"at,omitempty"`    // file:line of the rule
-	Version int     `json:"version"`         // of the bundle
-	Digest  string  `json:"digest"`          // "sha256:..." of the MANIFEST
+	Why     string  `json:"why"`              // one sentence for the user; never a secret
+	Hint    string  `json:"hint,omitempty"`   // what to do next
+	Field   string  `json:"field,omitempty"`  // where Why is about one input that can be mended: "reason", "duration", "ticket"
+	Rule    string  `json:"rule,omitempty"`   // the rule that allowed or forbade; empty for the default deny
+	At      string  `json:"at,omitempty"`     // file:line of the rule
+	Version int     `json:"version"`          // of the bundle
+	Digest  string  `json:"digest"`           // "sha256:..." of the MANIFEST
+	Config  string  `json:"config,omitempty"` // "sha256:..." of the machine's proxy.hcl
 	Stages  []Stage `json:"stages,omitempty"`
 
 	Longest        time.Duration   `json:"longest"`  // upper bound of the grant

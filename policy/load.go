@@ -23,6 +23,7 @@ type Options struct {
 	Running   bundle.Pin // what runs now; zero: nothing
 	Release   int        // which release to load; 0: the highest
 	Now       time.Time
+	Config    string // "sha256:..." of the machine's proxy.hcl, for the decisions
 	// Scopes says which parts of a scope each protocol enforces. A rule that limits
 	// more than its targets' protocols enforce is refused: nothing declared is decoration.
 	Scopes map[string][]string
@@ -50,7 +51,7 @@ func Load(dir string, o Options) (*Policy, error) {
 			return nil, &Refused{Code: bundle.FailedTest, Say: fmt.Sprintf("its own test %q fails: %s", t.name, o.Failed), Do: "type: sallyport policy test " + filepath.Clean(dir)}
 		}
 	}
-	return &Policy{set: s, bundle: b}, nil
+	return &Policy{set: s, bundle: b, config: o.Config}, nil
 }
 
 // enforceable refuses scopes that a covered target's protocol cannot enforce.

@@ -13,6 +13,7 @@ import (
 type Policy struct {
 	set    *set
 	bundle *bundle.Bundle
+	config string
 }
 
 // Decide says what the policy says of in, and why. It is pure: the same Policy and
@@ -23,7 +24,7 @@ func (p *Policy) Decide(in Input) Decision {
 	if expires := p.Expires(); !in.Time.Before(expires) {
 		d = Decision{Effect: Deny, Why: fmt.Sprintf("the policy expired at %s", expires.UTC().Format("15:04:05 UTC on 2006-01-02")), Hint: "ask its signers for a new version"}
 	}
-	d.Version, d.Digest = p.Version(), p.Digest()
+	d.Version, d.Digest, d.Config = p.Version(), p.Digest(), p.config
 	return d
 }
 
@@ -67,6 +68,9 @@ func (p *Policy) Version() int { return p.bundle.Manifest.Version }
 
 // Digest is "sha256:<hex>" of the signed MANIFEST, which names everything else.
 func (p *Policy) Digest() string { return p.bundle.Digest }
+
+// Config is Options.Config: under which configuration of the machine it decides.
+func (p *Policy) Config() string { return p.config }
 
 // Expires is when the policy stops allowing anything new. Sessions that run then go
 // on to their grant's end.

@@ -127,7 +127,7 @@ func (g *Gate) Decide(ctx context.Context, by identity.SignIn, id string, v Verd
 		}
 		now := time.Now()
 		stage, _ := progress(d.Stages, r.User, r.Approvals)
-		yes := Approval{By: s.User, Yes: true, Stage: stage, Duration: v.Duration, ReadOnly: v.ReadOnly, Word: v.Word, At: now.UTC(), Digest: d.Digest}
+		yes := Approval{By: s.User, Yes: true, Stage: stage, Duration: v.Duration, ReadOnly: v.ReadOnly, Word: v.Word, At: now.UTC(), Digest: d.Digest, Config: d.Config}
 		r.Approvals = append(r.Approvals, yes)
 		if err := t.Log(approvalGiven(r, yes)); err != nil {
 			return err
@@ -177,7 +177,7 @@ func (g *Gate) deny(ctx context.Context, by identity.SignIn, id string, v Verdic
 		if _, err := mayDecide(p, s.User, r); err != nil {
 			return err
 		}
-		no := Approval{By: s.User, Word: v.Word, At: time.Now().UTC(), Digest: p.Digest()}
+		no := Approval{By: s.User, Word: v.Word, At: time.Now().UTC(), Digest: p.Digest(), Config: p.Config()}
 		r.Approvals = append(r.Approvals, no)
 		r.State, r.Decided = RequestDenied, no.At
 		r.Outcome = "denied by " + s.User.String()

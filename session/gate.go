@@ -21,10 +21,14 @@ import (
 
 // Config is what a Gate is made of.
 type Config struct {
-	Store       Store
-	Log         *audit.Log
-	Recordings  *audit.Recordings
-	Credentials credential.Set
+	Store      Store
+	Log        *audit.Log
+	Recordings *audit.Recordings
+	// Credentials reads the targets' secrets by the names that the policy gives them. It is
+	// safe for many goroutines.
+	Credentials interface {
+		Read(ctx context.Context, name string) (credential.Secret, error)
+	}
 	// Certificate checks a client certificate against the login CA and returns the
 	// sign-in that it belongs to.
 	Certificate func(cert *x509.Certificate) (signIn string, err error)

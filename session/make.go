@@ -60,7 +60,7 @@ func (g *Gate) create(t Tx, in policy.Input, d policy.Decision, who caller, clie
 // byRule lets a request through on the rule's word alone: recorded like a person's
 // approval, with the rule as the approver.
 func (g *Gate) byRule(t Tx, r *Request, now time.Time) (*Grant, error) {
-	yes := Approval{Yes: true, Rule: r.Decision.Rule, At: now.UTC(), Digest: r.Decision.Digest}
+	yes := Approval{Yes: true, Rule: r.Decision.Rule, At: now.UTC(), Digest: r.Decision.Digest, Config: r.Decision.Config}
 	r.Approvals = append(r.Approvals, yes)
 	if err := t.Log(approvalGiven(*r, yes)); err != nil {
 		return nil, err
@@ -168,7 +168,9 @@ func (g *Gate) saveRequest(t Tx, r Request, event, actor string, more map[string
 	if err := t.SaveRequest(r); err != nil {
 		return err
 	}
-	body := map[string]any{"user": r.User.String(), "target": r.Input.Target, "role": r.Input.Role, "outcome": r.Outcome}
+	body := map[string]any{
+		"user": r.User.String(), "target": r.Input.Target, "role": r.Input.Role, "outcome": r.Outcome, "config": g.Policy().Config(),
+	}
 	for k, v := range more {
 		body[k] = v
 	}
@@ -181,6 +183,7 @@ func saveGrant(t Tx, gr Grant, event, actor string, more map[string]any) error {
 	}
 	body := map[string]any{
 		"user": gr.User.String(), "key": gr.Key, "scope": gr.Scope, "by": gr.By, "starts": gr.Starts, "ends": gr.Ends, "ended_by": gr.EndedBy,
+		"config": gr.Decision.Config,
 	}
 	for k, v := range more {
 		body[k] = v
@@ -191,7 +194,9 @@ func saveGrant(t Tx, gr Grant, event, actor string, more map[string]any) error {
 func approvalGiven(r Request, a Approval) audit.Event {
 	p := ref(r.Decision)
 	p.Digest = a.Digest
-	return audit.Event{Type: audit.ApprovalGiven, Actor: a.actor(), Request: r.ID, Policy: p, Body: map[string]any{"by": a.name(), "approval": a, "asked": r.Input}}
+	return audit.Event{Type: audit.ApprovalGiven, Actor: a.actor(), Request: r.ID, Policy: p, Body: map[string]any{
+		"by": a.name(), "approval": a, "asked": r.Input, "config": a.Config,
+	}}
 }
 
 // said is the line that tells the client of its grant.

@@ -298,7 +298,7 @@ func (g *Gate) refused(ctx context.Context, ask Ask, who caller, err error) {
 		}
 		return t.Log(audit.Event{
 			Type: audit.AskRefused, Actor: who.user.ID(), Policy: decided,
-			Body: map[string]any{"user": who.user.String(), "said": say, "input": in},
+			Body: map[string]any{"user": who.user.String(), "said": say, "input": in, "config": p.Config()},
 		})
 	})
 }

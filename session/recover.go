@@ -56,7 +56,7 @@ func (g *Gate) recover(ctx context.Context) error {
 		}
 		return t.Log(audit.Event{
 			Type: audit.GateStarted, Actor: "gate", Policy: audit.PolicyRef{Version: p.Version(), Digest: p.Digest()},
-			Body: map[string]any{"node": g.c.Node, "url": g.c.URL, "sessions_closed": len(open)},
+			Body: map[string]any{"node": g.c.Node, "url": g.c.URL, "sessions_closed": len(open), "config": p.Config()},
 		})
 	})
 	if err != nil {

@@ -48,6 +48,7 @@ type Approval struct {
 	ReadOnly bool          `json:"read_only,omitempty"`
 	Word     string        `json:"word,omitempty"` // to the requester, kept on the record
 	At       time.Time     `json:"at"`
-	Rule     string        `json:"rule,omitempty"` // an automatic yes: the rule is the approver
-	Digest   string        `json:"digest"`         // of the policy under which the right was checked
+	Rule     string        `json:"rule,omitempty"`   // an automatic yes: the rule is the approver
+	Digest   string        `json:"digest"`           // of the policy under which the right was checked
+	Config   string        `json:"config,omitempty"` // and of the machine's configuration
 }

@@ -45,7 +45,7 @@ func (s *sequencer) check(ctx context.Context) error {
 	}
 	if logged := s.log.Counter(); logged > given {
 		return fmt.Errorf("the store is older than the log: the log holds entry %d of this node, the store has given out only %d; "+
-			"the store was restored from a backup and would bring back what was revoked since: restore the newest store, or begin a new log and a new store together", logged, given)
+			"the store was restored from a backup and would bring back what was revoked since: restore the newest store, or put both away and begin anew: sallyport audit init", logged, given)
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ import (
 
 func newAudit() *cobra.Command {
 	return cli.Group("audit", "Check and read the tamper-evident log", "  sallyport audit verify --config /etc/sallyport/proxy.hcl\n  sallyport audit tail",
-		newAuditVerify(), newAuditTail(), newAuditShow())
+		newAuditVerify(), newAuditTail(), newAuditShow(), newAuditInit())
 }
 
 // recordFlags say where a record lies on this machine.
@@ -255,6 +255,33 @@ func newAuditShow() *cobra.Command {
 			return cli.PrintJSON(c.OutOrStdout(), got.Entries[0])
 		}
 		return printEntry(c.OutOrStdout(), got.Entries[0], false)
+	}
+	return c
+}
+
+func newAuditInit() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use: "init", Short: "Begin an empty log where there is none",
+		Long: `Makes an empty log with a new key where the configuration says. Log and store belong
+together, so neither may be there: put both away first, and keep them. A log that was
+there before is not continued, and its checkpoints say nothing about the new one.`,
+		Example: "  sallyport audit init --config /etc/sallyport/proxy.hcl", Args: cobra.NoArgs,
+	}
+	configFlag(c, &path)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		loaded, err := config.Load(path, protocolNames())
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stat(loaded.Store.Path); !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("there is a store at %s, which belongs to another log; bring that log back, or put the store away too", loaded.Store.Path)
+		}
+		if err := audit.Init(loaded.Audit.Dir, loaded.Audit.Origin); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "An empty log is in %s. Keep a copy of log.json, which has its public key, where nobody of the gate can change it.\n", loaded.Audit.Dir)
+		return err
 	}
 	return c
 }

@@ -68,7 +68,7 @@ func check(path string) (*policy.Policy, error) {
 	if err != nil {
 		return nil, errors.Join(append(errs, err)...)
 	}
-	if _, err := newRelyingParty(c, loaded); err != nil {
+	if _, err := newRelyingParty(c, newSecrets(c.Set), loaded); err != nil {
 		errs = append(errs, err)
 	}
 	for _, t := range loaded.Targets() {

@@ -341,9 +341,84 @@ func TestReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fresh.Limits.GraceTime = p.config.Limits.GraceTime // which these tests shorten
-	fresh.Listeners[1].Address, fresh.Store.Path = "127.0.0.1:1", "/elsewhere"
-	if later := needRestart(p.config, fresh); strings.Join(later, " ") != "listen store" {
-		t.Errorf("needs a restart: %v", later)
+	if later := needRestart(p.config, fresh); len(later) > 0 {
+		t.Errorf("the same file needs a restart: %v", later)
+	}
+}
+
+// Whatever is only read at start-up is named, to the last option of a listener; and
+// nothing that is not.
+func TestReloadNamesWhatNeedsARestart(t *testing.T) {
+	m := newMachine(t)
+	load := func() *config.Config {
+		t.Helper()
+		c, err := config.Load(m.config, protocolNames())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	now := load()
+	for _, c := range []struct{ before, after, want string }{
+		{"gate {", "gate { # the same, with a word beside it", ""},
+		{"plaintext = false", "plaintext = true", "listen"},
+		{`listen "postgres"`, "# an option, and nothing else\nlisten \"postgres\"", ""},
+		{`grace                  = "30s"`, `grace = "31s"`, "limits"},
+		{"  path = ", "  path =   ", ""},
+		{"gate.db", "gate2.db", "store"},
+		{"min_version = 1", "min_version = 2", "policy"},
+		{"seal_key = ", "notify {\n  mail {\n    host = \"127.0.0.1:25\"\n    from = \"Gate <gate@example.com>\"\n  }\n}\nseal_key = ", "notify"},
+		{`credential "orders-reader"`, "credential \"another\" {\n  from = \"env:HOME\"\n}\ncredential \"orders-reader\"", ""},
+	} {
+		text, err := os.ReadFile(m.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.edit(t, m.config, c.before, c.after)
+		if later := needRestart(now, load()); strings.Join(later, " ") != c.want {
+			t.Errorf("%s -> %s needs a restart of %v, want %q", c.before, c.after, later, c.want)
+		}
+		m.write(t, m.config, string(text))
+	}
+	// Options are the listener's, and belong to the protocol.
+	m.edit(t, m.config, "  plaintext = false", "  options {\n    trusted_proxies = [\"10.1.2.0/28\"]\n  }\n")
+	fresh, err := config.Load(m.config, protocolNames())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if later := needRestart(now, fresh); strings.Join(later, " ") != "listen" {
+		t.Errorf("a changed option needs a restart of %v", later)
+	}
+}
+
+// A log is begun anew only where no store remembers another one.
+func TestLogIsBegunAnewWithItsStore(t *testing.T) {
+	m := newMachine(t)
+	p, err := m.open(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.close(); err != nil {
+		t.Fatal(err)
+	}
+	state := filepath.Join(m.dir, "state")
+	if err := os.Rename(filepath.Join(state, "audit"), filepath.Join(state, "audit.old")); err != nil {
+		t.Fatal(err)
+	}
+	m.refused(t, "there is no audit log; type: sallyport audit init --config FILE")
+	if _, err := run(t, "audit", "init", "--config", m.config); err == nil || !strings.Contains(err.Error(), "which belongs to another log") {
+		t.Errorf("beside a store: %v", err)
+	}
+	if err := os.Rename(filepath.Join(state, "gate.db"), filepath.Join(state, "gate.db.old")); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run(t, "audit", "init", "--config", m.config); err != nil || !strings.Contains(out, "An empty log is in "+state) {
+		t.Errorf("audit init: %v %s", err, out)
+	}
+	if p, err = m.open(t); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.close(); err != nil {
+		t.Error(err)
 	}
 }

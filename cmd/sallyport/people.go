@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/config"
+	"github.com/sallyport/sallyport/credential"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/identity/oidc"
 	"github.com/sallyport/sallyport/policy"
@@ -19,8 +20,9 @@ import (
 
 // A relyingParty is the one that the policy of now describes.
 type relyingParty struct {
-	config *config.Config
-	now    atomic.Pointer[described]
+	config  *config.Config
+	secrets *secrets
+	now     atomic.Pointer[described]
 }
 
 type described struct {
@@ -28,9 +30,25 @@ type described struct {
 	party    *oidc.RelyingParty
 }
 
-func newRelyingParty(c *config.Config, p *policy.Policy) (*relyingParty, error) {
-	r := &relyingParty{config: c}
+func newRelyingParty(c *config.Config, s *secrets, p *policy.Policy) (*relyingParty, error) {
+	r := &relyingParty{config: c, secrets: s}
 	return r, r.follow(p)
+}
+
+// secrets are the credentials of the configuration that was read last.
+type secrets struct {
+	now atomic.Pointer[credential.Set]
+}
+
+func newSecrets(set credential.Set) *secrets {
+	s := &secrets{}
+	s.now.Store(&set)
+	return s
+}
+
+// Read makes it session.Config.Credentials.
+func (s *secrets) Read(ctx context.Context, name string) (credential.Secret, error) {
+	return s.now.Load().Read(ctx, name)
 }
 
 func (r *relyingParty) current() (*oidc.RelyingParty, error) { return r.now.Load().party, nil }
@@ -66,11 +84,11 @@ func (r *relyingParty) issuer(i policy.Issuer) (oidc.Config, error) {
 		AllowUnverifiedEmail: !i.EmailVerified, Standing: i.Standing, MaxAge: i.GreatestAge, Kind: i.Kind,
 	}
 	if i.ClientSecret != "" {
-		if _, found := r.config.Set[i.ClientSecret]; !found {
+		if _, found := (*r.secrets.now.Load())[i.ClientSecret]; !found {
 			return c, fmt.Errorf("the policy's issuer %s needs the credential %q; add to %s: credential %q { from = \"file:...\" }", i.Name, i.ClientSecret, r.config.Path, i.ClientSecret)
 		}
 		c.ClientSecret = func(ctx context.Context) ([]byte, error) {
-			secret, err := r.config.Set.Read(ctx, i.ClientSecret)
+			secret, err := r.secrets.Read(ctx, i.ClientSecret)
 			return secret.Reveal(), err
 		}
 	}

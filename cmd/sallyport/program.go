@@ -46,6 +46,7 @@ type program struct {
 	people     *relyingParty
 	sealer     *identity.Sealer
 	certs      []*certificate
+	secrets    *secrets
 
 	server *proxy.Server // all listeners
 
@@ -60,10 +61,10 @@ type closer struct {
 // openProgram does everything that can fail before the gate serves. On an error
 // nothing is left open, and nobody was let in.
 func openProgram(ctx context.Context, c *config.Config, logger *slog.Logger) (_ *program, err error) {
-	p := &program{config: c, logger: logger}
+	p := &program{config: c, logger: logger, secrets: newSecrets(c.Set)}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.close())
+			err = errors.Join(badDisk(err), p.close())
 		}
 	}()
 	if err := p.openRecord(); err != nil {
@@ -73,7 +74,7 @@ func openProgram(ctx context.Context, c *config.Config, logger *slog.Logger) (_ 
 	if err != nil {
 		return nil, err
 	}
-	if p.people, err = newRelyingParty(c, loaded); err != nil {
+	if p.people, err = newRelyingParty(c, p.secrets, loaded); err != nil {
 		return nil, err
 	}
 	ca, err := p.keys()
@@ -93,7 +94,7 @@ func openProgram(ctx context.Context, c *config.Config, logger *slog.Logger) (_ 
 		return nil, err
 	}
 	p.gate, err = session.New(session.Config{
-		Store: p.db, Log: p.log, Recordings: p.recordings, Credentials: c.Set,
+		Store: p.db, Log: p.log, Recordings: p.recordings, Credentials: p.secrets,
 		Certificate:    func(cert *x509.Certificate) (string, error) { return ca.Verify(cert, time.Now()) },
 		SSHCertificate: sshVerifier(sshCA), Workloads: p.people,
 		URL: c.Gate.URL, Node: c.Gate.Node, Logger: logger,
@@ -309,6 +310,17 @@ func portTaken(err error) error {
 		return fmt.Errorf("%w; ports below 1024 need the capability CAP_NET_BIND_SERVICE", err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("%w; this machine has no such address", err)
+	}
+	return err
+}
+
+// badDisk says what to do about a disk that takes nothing.
+func badDisk(err error) error {
+	switch {
+	case errors.Is(err, audit.ErrFull), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w; make room on that disk and start again: nothing is lost", err)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w; look in the system's log why that disk is read-only, and mount it writable", err)
 	}
 	return err
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -34,7 +36,7 @@ func loadPolicy(ctx context.Context, c *config.Config, log *audit.Log) (*policy.
 // neither the policy nor the trust root that signs it.
 func policyOptions(c *config.Config, last bundle.Pin, rootFloor int) policy.Options {
 	return policy.Options{
-		Root: policy.RootPin(c.Policy.Root), RootFloor: rootFloor, Floor: c.Policy.MinVersion, Running: last, Now: time.Now(), Scopes: scopes(),
+		Root: policy.RootPin(c.Policy.Root), RootFloor: rootFloor, Floor: c.Policy.MinVersion, Running: last, Now: time.Now(), Scopes: scopes(), Config: c.Digest,
 	}
 }
 
@@ -86,7 +88,8 @@ func refusedPolicy(ctx context.Context, c *config.Config, log *audit.Log, why er
 }
 
 // reload reads proxy.hcl again and takes over what can change while the gate runs:
-// the policy and the certificates. It says what has to wait for a restart.
+// the policy, the certificates and the credentials. It says what has to wait for a
+// restart.
 func (p *program) reload(ctx context.Context) error {
 	fresh, err := config.Load(p.config.Path, protocolNames())
 	if err != nil {
@@ -98,6 +101,7 @@ func (p *program) reload(ctx context.Context) error {
 			return fmt.Errorf("the certificates are not reloaded: %w", err)
 		}
 	}
+	p.secrets.now.Store(&fresh.Set) // before the policy, which may name new ones
 	if err := p.reloadPolicy(ctx); err != nil {
 		return err
 	}
@@ -130,22 +134,22 @@ func (p *program) reloadPolicy(ctx context.Context) error {
 
 // needRestart lists the blocks that changed and are only read at start-up.
 func needRestart(now, fresh *config.Config) []string {
-	var blocks []string
-	for name, same := range map[string]bool{
-		"gate":       now.Gate.URL == fresh.Gate.URL && now.Gate.Node == fresh.Gate.Node && now.Gate.Name == fresh.Gate.Name && now.Gate.CA == fresh.Gate.CA,
-		"listen":     sameListeners(now.Listeners, fresh.Listeners),
-		"store":      now.Store.Path == fresh.Store.Path,
-		"audit":      now.Audit.Dir == fresh.Audit.Dir && now.Audit.Origin == fresh.Audit.Origin && now.Audit.Mirror == fresh.Audit.Mirror,
-		"recordings": now.Recordings.Dir == fresh.Recordings.Dir,
-		"policy":     now.Policy.Dir == fresh.Policy.Dir && now.Policy.Root == fresh.Policy.Root && now.Policy.MinVersion == fresh.Policy.MinVersion,
-		"login_ca":   now.LoginCA.Certificate == fresh.LoginCA.Certificate && now.LoginCA.Key == fresh.LoginCA.Key && now.LoginCA.SSHKey == fresh.LoginCA.SSHKey,
-		"seal_key":   now.SealKey == fresh.SealKey,
-		"credential": sameCredentials(now.Credentials, fresh.Credentials),
-		"limits":     sameLimits(*now.Limits, *fresh.Limits),
-	} {
-		if !same {
-			blocks = append(blocks, name)
+	changed := map[string]bool{}
+	for _, blocks := range []map[string][sha256.Size]byte{now.Blocks, fresh.Blocks} {
+		for name := range blocks {
+			changed[name] = now.Blocks[name] != fresh.Blocks[name]
 		}
 	}
-	return sorted(blocks)
+	if _, told := now.Blocks["notify"]; told && changed["credential"] {
+		changed["notify"] = true // it keeps the places that it was given
+	}
+	delete(changed, "credential")
+	var names []string
+	for name := range changed {
+		if changed[name] {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }

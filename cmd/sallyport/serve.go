@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -29,8 +28,8 @@ func newServe() *cobra.Command {
 verifies the log's tail), binds all listeners, and only then serves.
 
 SIGTERM and SIGINT stop it: nothing new is taken, live sessions are told, have
-limits.grace to finish, and are cut. SIGHUP reads policy and certificates again,
-and says what has to wait for a restart.`,
+limits.grace to finish, and are cut. SIGHUP reads policy, certificates and the places
+of credentials again, and says what has to wait for a restart.`,
 		Example: "  sallyport serve --config /etc/sallyport/proxy.hcl",
 	}
 	configFlag(c, &path)
@@ -137,25 +136,4 @@ func protocolNames() []string {
 		}
 	}
 	return names
-}
-
-func sorted(words []string) []string {
-	slices.Sort(words)
-	return words
-}
-
-func sameListeners(a, b []config.Listener) bool {
-	return slices.EqualFunc(a, b, func(a, b config.Listener) bool {
-		samePair := a.TLS == nil && b.TLS == nil || a.TLS != nil && b.TLS != nil && a.TLS.Certificate == b.TLS.Certificate && a.TLS.Key == b.TLS.Key
-		return a.Protocol == b.Protocol && a.Address == b.Address && a.Plaintext == b.Plaintext && a.Advertise == b.Advertise && samePair
-	})
-}
-
-func sameCredentials(a, b []config.Credential) bool {
-	return slices.EqualFunc(a, b, func(a, b config.Credential) bool { return a.Name == b.Name && a.From == b.From })
-}
-
-func sameLimits(a, b config.Limits) bool {
-	a.Body, b.Body = nil, nil
-	return a == b
 }

@@ -77,7 +77,7 @@ func clean(err error) error {
 		}
 		return reply
 	case errors.As(err, &unknown):
-		return fmt.Errorf("%w: its certificate is from an authority that the gate does not know; set the issuer's ca in proxy.hcl", identity.ErrUnreachable)
+		return fmt.Errorf("%w: its certificate is from an authority that the gate does not know; set the issuer's ca in identity.hcl", identity.ErrUnreachable)
 	case errors.As(err, &host):
 		return fmt.Errorf("%w: its certificate is for another name", identity.ErrUnreachable)
 	case errors.As(err, &invalid):

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
 // patience bounds every wait of these tests: nothing takes so long unless it hangs.
@@ -41,7 +43,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer endShared()
-	return m.Run()
+	return pgtest.Main(m)
 }
 
 // ready is the first line of `sallyport demo --json`.

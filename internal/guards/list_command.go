@@ -45,8 +45,8 @@ var command = []Guard{
 	},
 	{
 		"cmd/sallyport.no-credential", "cmd/sallyport/people.go",
-		"if _, found := r.config.Set[i.ClientSecret]; !found {",
-		`if _, found := r.config.Set[i.ClientSecret]; !found && i.Name == "" {`,
+		"if _, found := (*r.secrets.now.Load())[i.ClientSecret]; !found {",
+		`if _, found := (*r.secrets.now.Load())[i.ClientSecret]; !found && i.Name == "" {`,
 		"./cmd/sallyport", "TestBadInputIsOneSentence", "silent defaults",
 	},
 	{

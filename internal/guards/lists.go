@@ -13,6 +13,7 @@ var lists = [][]Guard{
 	httpFront,
 	identity,
 	identityOidc,
+	machine,
 	notify,
 	policy,
 	policyBundle,

@@ -1,7 +1,9 @@
 package bundle
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -97,6 +99,9 @@ func (t tree) pick(named int) (int, error) {
 
 // releases returns the versions below release/, sorted.
 func (t tree) releases() ([]int, error) {
+	if _, err := t.root.Lstat("release"); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	entries, err := t.list("release")
 	if err != nil {
 		return nil, &Refused{Code: Unreadable, Say: "the folder release", Err: err, Do: "type: sallyport policy release 1"}

@@ -349,7 +349,10 @@ func whyNot(ctx context.Context, target string, err error) error {
 	}
 	var said *targetError
 	var timeout net.Error
+	var stranger *tls.CertificateVerificationError
 	switch {
+	case errors.As(err, &stranger):
+		return &session.Failed{Say: "the target " + target + " does not show the certificate that the policy asks for; ask the platform team", Err: err}
 	case errors.As(err, &said) && strings.HasPrefix(said.state, "28"):
 		return &session.Failed{Say: "the target " + target + " does not take the gate's credential; ask the platform team", Err: err}
 	case errors.As(err, &said):
