@@ -132,13 +132,17 @@ func TestRecordingKeepsEveryTrackExactly(t *testing.T) {
 		Terminal{At: at, Code: "o", Data: []byte("\x1b[1mhi\xff")},
 		Request{At: at, N: 1, Method: "GET", Host: "grafana", Path: "/a?b=c"},
 		RequestDone{At: at, N: 1, Status: 404, Sent: 1, Bytes: 2, Took: time.Second},
+		Request{At: at, N: 2, Method: "POST", Host: "grafana", Path: "/", Headers: []Header{{"Accept", "*/*"}, {"X-\"", "\xff\u009b"}}},
+		Body{At: at, N: 2, Direction: "up", Type: "text/plain", Encoding: "gzip", Text: "a\n\x1b\xff", Size: 9, SHA256: "00", Hidden: 1, Cut: true},
+		Message{At: at, N: 2, Direction: "down", Kind: "text", Text: "hi", Size: 2, Hidden: 1, Cut: true},
+		RequestDone{At: at, N: 2, Status: 200, Call: "7", Up: 1, Down: 2, Cut: true, Headers: []Header{{"Server", "x"}}},
 		File{At: at, Name: "x\n", Direction: "up", Size: 9, SHA256: "00"},
 		Note{At: at, Text: "your access ended"},
 	}
 	rec := start(t, r, "s1")
 	write(t, rec, tracks...)
 	s := seal(t, rec, "expired")
-	if s.Statements != 6 || s.Errors != 2 || s.Rows != 5 || s.Cause != "expired" || s.Lines != int64(len(tracks)) || s.Chunks == 0 {
+	if s.Statements != 7 || s.Errors != 3 || s.Rows != 5 || s.Cause != "expired" || s.Lines != int64(len(tracks)) || s.Chunks == 0 {
 		t.Errorf("%+v", s)
 	}
 	got, err := r.Read("s1")

@@ -10,7 +10,7 @@ import (
 )
 
 // A Track is one line of a recording: Query, QueryDone, Terminal, Request,
-// RequestDone, File or Note, or a pointer to one. A recording is newline JSON; "k"
+// RequestDone, Body, Message, File or Note, or a pointer to one. A recording is newline JSON; "k"
 // is the kind, "at" the time in UTC. Text that is not valid UTF-8 is kept exactly,
 // in base64 under the key with "_b64" behind it.
 type Track interface {
@@ -47,25 +47,6 @@ type Terminal struct {
 	At   time.Time
 	Code string // "o" output, "i" input, "r" resize, "m" marker, "x" exit
 	Data []byte
-}
-
-// A Request is an HTTP request, recorded before it goes to the target.
-type Request struct {
-	At     time.Time
-	N      int64
-	Method string
-	Host   string
-	Path   string // with the query
-}
-
-// A RequestDone is how an HTTP request ended.
-type RequestDone struct {
-	At     time.Time
-	N      int64
-	Status int
-	Sent   int64 // bytes of the request's body
-	Bytes  int64 // bytes of the answer's body
-	Took   time.Duration
 }
 
 // A File is a file that was moved through the session.
@@ -137,36 +118,6 @@ func (t Terminal) appendTo(b []byte, now time.Time) []byte {
 }
 
 func (t Terminal) count(s *Summary) { s.Bytes += int64(len(t.Data)) }
-
-func (r Request) appendTo(b []byte, now time.Time) []byte {
-	b = append(b, `{"k":"request"`...)
-	b = appendTime(b, r.At, now)
-	b = appendInt(b, "n", r.N)
-	b = appendText(b, "method", r.Method)
-	b = appendText(b, "host", r.Host)
-	b = appendText(b, "path", r.Path)
-	return append(b, '}')
-}
-
-func (r Request) count(s *Summary) { s.Statements++ }
-
-func (r RequestDone) appendTo(b []byte, now time.Time) []byte {
-	b = append(b, `{"k":"request-done"`...)
-	b = appendTime(b, r.At, now)
-	b = appendInt(b, "n", r.N)
-	b = appendInt(b, "status", int64(r.Status))
-	b = appendInt(b, "sent", r.Sent)
-	b = appendInt(b, "bytes", r.Bytes)
-	b = appendInt(b, "took_us", r.Took.Microseconds())
-	return append(b, '}')
-}
-
-func (r RequestDone) count(s *Summary) {
-	s.Bytes += r.Sent + r.Bytes
-	if r.Status >= 400 {
-		s.Errors++
-	}
-}
 
 func (f File) appendTo(b []byte, now time.Time) []byte {
 	b = append(b, `{"k":"file"`...)
@@ -313,9 +264,20 @@ type wireLine struct {
 	HostB     []byte    `json:"host_b64"`
 	Path      text      `json:"path"`
 	PathB     []byte    `json:"path_b64"`
+	Headers   []header  `json:"headers"`
 	Status    int       `json:"status"`
+	Call      text      `json:"call"`
+	CallB     []byte    `json:"call_b64"`
 	Sent      int64     `json:"sent"`
+	Up        int64     `json:"up"`
+	Down      int64     `json:"down"`
+	Cut       bool      `json:"cut"`
 	Direction text      `json:"direction"`
+	Type      text      `json:"type"`
+	TypeB     []byte    `json:"type_b64"`
+	Encoding  text      `json:"encoding"`
+	EncodingB []byte    `json:"encoding_b64"`
+	Hidden    int64     `json:"hidden"`
 	Size      int64     `json:"size"`
 	SHA256    text      `json:"sha256"`
 	Text      text      `json:"text"`
@@ -372,9 +334,13 @@ func parseLine(raw []byte) (Line, error) {
 	case "terminal":
 		line.Track = Terminal{w.At, string(w.Code), []byte(w.Data.or(w.DataB))}
 	case "request":
-		line.Track = Request{w.At, w.N, w.Method.or(w.MethodB), w.Host.or(w.HostB), w.Path.or(w.PathB)}
+		line.Track = Request{w.At, w.N, w.Method.or(w.MethodB), w.Host.or(w.HostB), w.Path.or(w.PathB), fromWire(w.Headers)}
 	case "request-done":
-		line.Track = RequestDone{w.At, w.N, w.Status, w.Sent, w.Bytes, took}
+		line.Track = RequestDone{w.At, w.N, w.Status, w.Call.or(w.CallB), w.Sent, w.Bytes, w.Up, w.Down, w.Cut, took, fromWire(w.Headers)}
+	case "body":
+		line.Track = Body{w.At, w.N, string(w.Direction), w.Type.or(w.TypeB), w.Encoding.or(w.EncodingB), w.Text.or(w.TextB), w.Size, string(w.SHA256), w.Hidden, w.Cut}
+	case "message":
+		line.Track = Message{w.At, w.N, string(w.Direction), string(w.Kind), w.Text.or(w.TextB), w.Size, w.Hidden, w.Cut}
 	case "file":
 		line.Track = File{w.At, w.Name.or(w.NameB), string(w.Direction), w.Size, string(w.SHA256)}
 	case "note":

@@ -27,6 +27,8 @@ type Options struct {
 	// Scopes says which parts of a scope each protocol enforces. A rule that limits
 	// more than its targets' protocols enforce is refused: nothing declared is decoration.
 	Scopes map[string][]string
+	// Check looks at the targets' options; nil: nobody knows them.
+	Check Checker
 }
 
 // A Refused says at which step and why a bundle was not loaded, and what to do.
@@ -42,6 +44,7 @@ func Load(dir string, o Options) (*Policy, error) {
 	}
 	s, tests, f := compile(b.Files)
 	s.enforceable(f, o.Scopes)
+	s.checkOptions(f, o.Check)
 	s.whole(f)
 	if err := strict.Err(f.Diags); err != nil {
 		return nil, &Refused{Code: bundle.BadPolicy, Say: fmt.Sprintf("release %d does not hold together", b.Manifest.Version), Err: err, Do: "type: sallyport policy check " + filepath.Clean(dir)}

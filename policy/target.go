@@ -7,6 +7,7 @@ type (
 	Target   = catalog.Target
 	TLS      = catalog.TLS
 	Role     = catalog.Role
+	Problem  = catalog.Problem
 	Identity = catalog.Identity
 	Issuer   = catalog.Issuer
 )

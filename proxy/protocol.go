@@ -22,6 +22,9 @@ type Protocol interface {
 	// Scopes lists the parts of a policy.Scope (the words of Scope.Parts) that the
 	// protocol enforces; policy check and the gate refuse a scope with others.
 	Scopes() []string
+	// Check says what is wrong with the options of this protocol's targets and of their
+	// roles. `policy check` and the loader ask it of every policy.
+	Check(targets []policy.Target) []policy.Problem
 	// Configure decodes and checks this protocol's own options. It does no I/O.
 	Configure(c Config) (Handler, error)
 }

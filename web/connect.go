@@ -2,13 +2,9 @@ package web
 
 import (
 	"net"
-	"net/url"
 	"strings"
 
-	"github.com/hashicorp/hcl/v2"
-
 	"github.com/sallyport/sallyport/internal/shellword"
-	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -36,7 +32,10 @@ func (s *Web) ways(g session.Grant, token string) ways {
 	case "ssh":
 		w.Connect, w.ByToken = s.sshLine(g.Key), s.sshLine(tokenRole(g.Key))
 	case "http":
-		if w.Connect = s.targetURL(t); w.Connect != "" {
+		if s.config.TargetURL != nil {
+			w.Connect = s.config.TargetURL(t)
+		}
+		if w.Connect != "" {
 			if token == "" {
 				token = "TOKEN"
 			}
@@ -77,23 +76,6 @@ func (s *Web) sshLine(key session.Key) string {
 		line += "-p " + port + " "
 	}
 	return line + shellword.Quote(key.Role+"@"+key.Target+"@"+host)
-}
-
-// targetURL is where a target of HTTP is for browsers and programs: its own name, on the
-// port of these pages.
-func (s *Web) targetURL(t policy.Target) string {
-	var o struct {
-		Host string   `hcl:"host,optional"`
-		Rest hcl.Body `hcl:",remain"`
-	}
-	base, err := url.Parse(s.config.URL)
-	if err != nil || t.Options == nil || t.Options(&o) != nil || o.Host == "" {
-		return ""
-	}
-	if port := base.Port(); port != "" {
-		o.Host = net.JoinHostPort(o.Host, port)
-	}
-	return (&url.URL{Scheme: "https", Host: o.Host, Path: "/"}).String()
 }
 
 // conninfo quotes a value of a libpq connection string (PostgreSQL, section 34.1.1.1).

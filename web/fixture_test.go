@@ -32,6 +32,7 @@ import (
 	"github.com/sallyport/sallyport/internal/devidp"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/bundle"
+	gated "github.com/sallyport/sallyport/protocols/http"
 	"github.com/sallyport/sallyport/session"
 	"github.com/sallyport/sallyport/store"
 )
@@ -208,7 +209,8 @@ func start(t *testing.T) *fixture {
 		Gate: f.gate, Log: f.log, Recordings: recordings, CA: ca, Sealer: sealer, SSHCA: f.sshCA, HostCA: f.sshCA.PublicKey(), URL: f.base,
 		Issuer:    func() (*oidc.RelyingParty, error) { return party, nil },
 		Addresses: map[string]string{"postgres": "127.0.0.1:5432", "ssh": "gate.example:2222"}, RootCA: "/etc/it's mine/ca.pem",
-		Now: func() time.Time { return time.Now().Add(time.Duration(f.ahead.Load())) },
+		TargetURL: func(t policy.Target) string { return gated.Address(f.base, t) },
+		Now:       func() time.Time { return time.Now().Add(time.Duration(f.ahead.Load())) },
 	})
 	fatal(t, err)
 	server := Server(f.web, &tls.Config{Certificates: []tls.Certificate{cert}})

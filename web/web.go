@@ -17,10 +17,11 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/identity/oidc"
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/session"
 )
 
-// Config is what New needs. SSHCA, HostCA, Addresses, RootCA, Ready, Logger and Now may be left out.
+// Config is what New needs. SSHCA, HostCA, Addresses, TargetURL, RootCA, Ready, Logger and Now may be left out.
 type Config struct {
 	Gate       *session.Gate
 	Log        *audit.Log
@@ -46,6 +47,8 @@ type Config struct {
 	URL string
 	// Addresses says, for each protocol, the host:port that clients connect to.
 	Addresses map[string]string
+	// TargetURL is where a target of HTTP is for browsers and programs; empty: nowhere.
+	TargetURL func(policy.Target) string
 	// RootCA is the file of the CA that clients verify the gate with, shown in
 	// connection strings; empty: the system's roots do.
 	RootCA string

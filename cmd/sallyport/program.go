@@ -23,6 +23,7 @@ import (
 	"github.com/sallyport/sallyport/notify"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/protocols"
+	gated "github.com/sallyport/sallyport/protocols/http"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/session"
 	"github.com/sallyport/sallyport/store"
@@ -109,7 +110,7 @@ func openProgram(ctx context.Context, c *config.Config, logger *slog.Logger) (_ 
 		Verify: func(ctx context.Context, id string) (audit.Report, error) {
 			return audit.Verify(ctx, c.Audit.Dir, audit.VerifyOptions{Recordings: c.Recordings.Dir, Session: id})
 		},
-		URL: c.Gate.URL, Addresses: advertised(c), RootCA: c.Gate.CA,
+		URL: c.Gate.URL, Addresses: advertised(c), TargetURL: func(t policy.Target) string { return gated.Address(c.Gate.URL, t) }, RootCA: c.Gate.CA,
 		Ready: func(context.Context) error { return p.gate.Ready() }, Logger: logger,
 	})
 	if err != nil {
@@ -234,6 +235,16 @@ func scopes() map[string][]string {
 		all[protocol.Name()] = protocol.Scopes()
 	}
 	return all
+}
+
+// checkTargets has a built-in protocol look at its targets' options.
+func checkTargets(protocol string, targets []policy.Target) []policy.Problem {
+	for _, p := range protocols.All() {
+		if p.Name() == protocol {
+			return p.Check(targets)
+		}
+	}
+	return nil
 }
 
 func advertised(c *config.Config) map[string]string {

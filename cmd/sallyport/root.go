@@ -33,7 +33,7 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: "record", Title: "Check the record:"},
 	)
 	root.AddCommand(inGroup("use", newLogin(), newLogout(), newWhoami(), newToken(), newSSHConfig(), newRequests(), newGrants(), newSessions(), newUsers())...)
-	root.AddCommand(inGroup("run", newDemo(), newServe(), newCheck(), newInit(), policycmd.New(policycmd.Builtin{Protocols: protocolNames(), Scopes: scopes()}))...)
+	root.AddCommand(inGroup("run", newDemo(), newServe(), newCheck(), newInit(), policycmd.New(policycmd.Builtin{Protocols: protocolNames(), Scopes: scopes(), Check: checkTargets}))...)
 	root.AddCommand(inGroup("record", newAudit(), newRecordings())...)
 	root.AddCommand(newVersion())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return cli.Usage(c, err) })

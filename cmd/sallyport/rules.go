@@ -36,7 +36,8 @@ func loadPolicy(ctx context.Context, c *config.Config, log *audit.Log) (*policy.
 // neither the policy nor the trust root that signs it.
 func policyOptions(c *config.Config, last bundle.Pin, rootFloor int) policy.Options {
 	return policy.Options{
-		Root: policy.RootPin(c.Policy.Root), RootFloor: rootFloor, Floor: c.Policy.MinVersion, Running: last, Now: time.Now(), Scopes: scopes(), Config: c.Digest,
+		Root: policy.RootPin(c.Policy.Root), RootFloor: rootFloor, Floor: c.Policy.MinVersion, Running: last, Now: time.Now(),
+		Scopes: scopes(), Check: checkTargets, Config: c.Digest,
 	}
 }
 

@@ -57,7 +57,7 @@ var onlyFor = map[string][]string{
 // hands it, never a way to decide, to load rules or to make a secret. ReadFile is for the
 // listener's own key files: it refuses what others can read.
 var protocolNouns = map[string][]string{
-	"policy":     {"Scope", "Target", "Role", "TLS"},
+	"policy":     {"Scope", "Target", "Role", "TLS", "Problem"},
 	"credential": {"Secret", "ReadFile"},
 }
 

@@ -206,7 +206,7 @@ var http = []Guard{
 		"./protocols/http", "TestScope", "a sub-channel not authorised: a method outside the grant",
 	},
 	{
-		"protocols/http.within", "protocols/http/client.go",
+		"protocols/http.within", "protocols/http/relay.go",
 		"\tif err := within(l.scope, r); err != nil {",
 		"\tif err := within(l.scope, r); err != nil && false {",
 		"./protocols/http", "TestScope", "a sub-channel not authorised",
@@ -321,8 +321,8 @@ var http = []Guard{
 	},
 	{
 		"protocols/http.gate-host", "protocols/http/protocol.go",
-		`case host == gate || strings.HasSuffix(host, "."+gate) || strings.HasSuffix(gate, "."+host):`,
-		`case host == gate && gate == "":`,
+		`if host == gate || strings.HasSuffix(host, "."+gate) || strings.HasSuffix(gate, "."+host) {`,
+		`if host == gate && gate == "" {`,
 		"./protocols/http", "TestHosts", "own cookie: the gate's name is a target's parent",
 	},
 	{
@@ -344,9 +344,9 @@ var http = []Guard{
 		"./protocols/http", "TestPreferWait", "a hang-up that takes what should stay",
 	},
 	{
-		"protocols/http.own-names", "protocols/http/protocol.go",
-		"\t\tif reserved(header) || strings.EqualFold(header, identityHeader) {",
-		"\t\tif false {",
+		"protocols/http.own-names", "protocols/http/options.go",
+		"\t\tcase reserved(header):\n\t\t\tbad(\"headers\"",
+		"\t\tcase false:\n\t\t\tbad(\"headers\"",
 		"./protocols/http", "TestHosts", "identity header forged by a policy's mistake",
 	},
 }

@@ -11,6 +11,7 @@ var lists = [][]Guard{
 	devidp,
 	http,
 	httpFront,
+	httpLate,
 	identity,
 	identityOidc,
 	machine,

@@ -5,9 +5,11 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/gohcl"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
@@ -36,6 +38,21 @@ type Target struct {
 	// with hcl tags; unknown attributes are errors with file and line. Without such
 	// a block it leaves into as it is.
 	Options func(into any) error
+
+	where func(option string) hcl.Range
+}
+
+// Where is the place of one of the target's options, or of a role's where role is not
+// empty; else the block's. An option within a block of the options is "block.option".
+func (t Target) Where(role, option string) hcl.Range {
+	where := t.where
+	if r, ok := t.Roles[role]; ok {
+		where = r.where
+	}
+	if where == nil {
+		return hcl.Range{}
+	}
+	return where(option)
 }
 
 // TLS says how the gate knows the target. The zero value verifies certificate and
@@ -54,6 +71,17 @@ type Role struct {
 	Credential string // a name that proxy.hcl maps to a place; empty: none
 	// Options is as Target.Options, for the role's block.
 	Options func(into any) error
+
+	where func(option string) hcl.Range
+}
+
+// A Problem is what a protocol finds wrong with a target's options.
+type Problem struct {
+	Target string
+	Role   string // whose options; empty: the target's own
+	Option string // empty: all of them
+	Say    string // a sentence: what is wrong, and what to write
+	Err    error  // of Options, in place of Option and Say
 }
 
 // ReadTarget reads a target block; src are the files of the bundle, for its CA.
@@ -71,7 +99,7 @@ func ReadTarget(f *strict.Findings, b *hclsyntax.Block, name string, src map[str
 	}
 	local := checkAddress(f, r, t.Address)
 	t.TLS = readTLS(f, f.One(inner, "tls"), t, what, local, src)
-	t.Options = options(f.One(inner, "options"))
+	t.Options, t.where = options(b, f.One(inner, "options"))
 	for _, rb := range inner {
 		if rb.Type != "role" {
 			continue
@@ -89,7 +117,9 @@ func ReadTarget(f *strict.Findings, b *hclsyntax.Block, name string, src map[str
 		}
 		in := f.Blocks(rb, "role "+role, "options")
 		rr := f.Block(rb, "role "+role)
-		t.Roles[role] = Role{Name: role, Account: either(rr.Str("account"), role), Credential: rr.Str("credential"), Options: options(f.One(in, "options"))}
+		made := Role{Name: role, Account: either(rr.Str("account"), role), Credential: rr.Str("credential")}
+		made.Options, made.where = options(rb, f.One(in, "options"))
+		t.Roles[role] = made
 		rr.Done()
 	}
 	if len(t.Roles) == 0 {
@@ -180,10 +210,25 @@ func readCA(f *strict.Findings, r *strict.Fields, src map[string][]byte) []byte 
 	return text
 }
 
-// options returns the decoder of an `options` block; b may be nil.
-func options(b *hclsyntax.Block) func(any) error {
+// options returns the decoder of an `options` block, and where each option stands; b is
+// nil where outer has none.
+func options(outer, b *hclsyntax.Block) (func(any) error, func(option string) hcl.Range) {
 	if b == nil {
-		return func(any) error { return nil }
+		return func(any) error { return nil }, func(string) hcl.Range { return outer.DefRange() }
 	}
-	return func(into any) error { return strict.Err(gohcl.DecodeBody(b.Body, nil, into)) }
+	decode := func(into any) error { return strict.Err(gohcl.DecodeBody(b.Body, nil, into)) }
+	return decode, func(option string) hcl.Range {
+		at, within := b.DefRange(), b.Body
+		for name := range strings.SplitSeq(option, ".") {
+			if attr, ok := within.Attributes[name]; ok {
+				return attr.Range()
+			}
+			i := slices.IndexFunc(within.Blocks, func(inner *hclsyntax.Block) bool { return inner.Type == name })
+			if i < 0 {
+				return at
+			}
+			at, within = within.Blocks[i].DefRange(), within.Blocks[i].Body
+		}
+		return at
+	}
 }

@@ -294,15 +294,6 @@ func (c *conn) site(w http.ResponseWriter, r *http.Request, s *site) {
 		return
 	}
 	defer l.leave()
-	if err := within(l.scope, r); err != nil {
-		c.refuse(w, r, s, err)
-		return
-	}
-	if l.crowded() {
-		w.Header().Set("Retry-After", "1")
-		c.refuse(w, r, s, &refusal{status: http.StatusTooManyRequests, say: "too many requests of this session are under way; try again in a moment"})
-		return
-	}
 	c.forward(w, r, l)
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -163,16 +164,42 @@ func TestCutStreams(t *testing.T) {
 	}
 }
 
+// pours is an application that sends without end, and counts what it got rid of.
+type pours struct{ sent atomic.Int64 }
+
+func (p *pours) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	for block := make([]byte, 32<<10); ; {
+		n, err := w.Write(block)
+		if p.sent.Add(int64(n)); err != nil {
+			return
+		}
+	}
+}
+
+// stalled waits until nothing goes on any more, because somebody takes nothing.
+func (p *pours) stalled(t testing.TB) {
+	t.Helper()
+	last, since := int64(0), time.Now()
+	eventually(t, "the application goes on sending", func() bool {
+		if now := p.sent.Load(); now != last || now == 0 {
+			last, since = now, time.Now()
+		}
+		return time.Since(since) > 300*time.Millisecond
+	})
+}
+
 // A client that takes nothing is no reason to wait.
 func TestCutSlowReader(t *testing.T) {
-	w := newWorld(t, liveApp(t), options{})
+	app := &pours{}
+	w := newWorld(t, app, options{})
 	alice := w.SignIn(t, gatetest.Alice)
 	for _, two := range []bool{false, true} {
 		c := w.client(t, two, w.certificate(t, alice))
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.app+"/download", http.NoBody)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.app+"/", http.NoBody)
 		must(t, err)
 		res, err := c.Do(r)
 		must(t, err)
+		app.stalled(t)
 		begun := w.end(t, gatetest.Alice)
 		eventually(t, "the session does not end", func() bool {
 			list, err := w.Sessions(t.Context(), alice, session.Filter{State: "live"})
@@ -305,12 +332,12 @@ func TestUploadAndRecord(t *testing.T) {
 		t.Errorf("answered %q, %v", body, res.Trailer)
 	}
 	w.end(t, gatetest.Alice)
-	requests, done, _ := w.lines(t, by)
-	if len(requests) != 1 || requests[0].Method != "POST" || requests[0].Path != "/up?key=(hidden)&a=b" {
-		t.Errorf("recorded %+v", requests)
+	record := w.record(t, by)
+	if got := record.requests; len(got) != 1 || got[0].Method != "POST" || got[0].Path != "/up?key=(hidden)&a=b" {
+		t.Errorf("recorded %+v", got)
 	}
-	if len(done) != 1 || done[0].Sent != 64<<20 || done[0].Bytes != int64(len(body)) || done[0].Status != 200 {
-		t.Errorf("recorded %+v", done)
+	if got := record.done; len(got) != 1 || got[0].Sent != 64<<20 || got[0].Bytes != int64(len(body)) || got[0].Status != 200 || got[0].Cut {
+		t.Errorf("recorded %+v", got)
 	}
 	w.Verify(t)
 }

@@ -29,6 +29,14 @@ const (
 
 func isCall(h http.Header) bool { return strings.HasPrefix(h.Get("Content-Type"), "application/grpc") }
 
+// callOf is the status that a call was answered with, in its head or behind its body.
+func callOf(h http.Header) string {
+	if status := h.Get("Grpc-Status"); status != "" {
+		return status
+	}
+	return h.Get(http.TrailerPrefix + "Grpc-Status")
+}
+
 // callStatus says a status of HTTP in gRPC's words.
 func callStatus(code int) int {
 	switch code {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -231,5 +232,34 @@ func TestCutCalls(t *testing.T) {
 			t.Errorf("cut after %v", took)
 		}
 		must(t, <-stopped)
+	}
+}
+
+// The record says how calls ended in gRPC's words: over HTTP all of them are answered 200.
+func TestCallsAreRecorded(t *testing.T) {
+	w := callWorld(t)
+	by := w.SignIn(t, gatetest.Alice)
+	cert := w.certificate(t, by)
+	say := func(address, role, text string) {
+		var out string
+		_ = w.calls(t, address, cert).Invoke(metadata.AppendToOutgoingContext(t.Context(), "sallyport-role", role), "/test.Echo/Say", &text, &out)
+	}
+	for role, want := range map[string][]string{"user": {"0", "9"}, "some": {"7", "7"}} {
+		say(w.app, role, "hello")
+		say(w.app, role, "fail")
+		w.end(t, gatetest.Alice)
+		record := w.record(t, by, role)
+		var got []string
+		for _, done := range record.done {
+			got = append(got, done.Call)
+		}
+		if !slices.Equal(got, want) || record.requests[0].Path != "/test.Echo/Say" {
+			t.Errorf("as %s %v was recorded: %s", role, got, record.raw)
+		}
+	}
+	say(w.other, "user", "hello") // nobody is there
+	w.end(t, gatetest.Alice)
+	if got := w.record(t, by, "user", "other").done; len(got) != 1 || got[0].Call != "14" {
+		t.Errorf("%+v was recorded", got)
 	}
 }

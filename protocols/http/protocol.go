@@ -45,41 +45,6 @@ type listenerOptions struct {
 	ProxyProtocol bool `hcl:"proxy_protocol,optional"`
 }
 
-// targetOptions is the `options` block of a target in the signed policy.
-type targetOptions struct {
-	// Host is the name that browsers ask for, without a port: "app.gate.example.com".
-	Host string `hcl:"host"`
-	// Role is what is asked for where nothing says otherwise.
-	Role string `hcl:"role,optional"`
-	// Websocket lets websockets through, where the rule's scope does not forbid them.
-	Websocket bool `hcl:"websocket,optional"`
-	// Origins are other sites whose pages may send to this target, "https://other".
-	Origins []string `hcl:"origins,optional"`
-	// LoosePaths lets encoded slashes and empty segments through, for grants that are
-	// not limited to paths.
-	LoosePaths bool `hcl:"loose_paths,optional"`
-	// Headers are plain headers about the caller beside the JWT: a header's name, and one
-	// of user, email, name, groups, role.
-	Headers map[string]string `hcl:"headers,optional"`
-	// HTTP2 speaks HTTP/2 to the target, which gRPC needs; without TLS by prior knowledge.
-	// HTTP/1.1, the default, is faster for everything else.
-	HTTP2 bool `hcl:"http2,optional"`
-	// Secrets are query parameters whose values are not recorded.
-	Secrets []string `hcl:"secret_parameters,optional"`
-	// MaxBody is the most bytes of a request's body; default: no limit, because it is
-	// never kept.
-	MaxBody int64 `hcl:"max_body,optional"`
-}
-
-// roleOptions is the `options` block of a target's role in the signed policy.
-type roleOptions struct {
-	// Auth is how the credential is shown to the target: bearer, basic (the account is the
-	// user), header, or certificate (PEM with key). Needed where there is a credential.
-	Auth string `hcl:"auth,optional"`
-	// Header is the name for auth = "header".
-	Header string `hcl:"header,optional"`
-}
-
 // Configure checks the listener's options.
 func (Protocol) Configure(c proxy.Config) (proxy.Handler, error) {
 	if c.Gate == nil {
@@ -244,27 +209,17 @@ func (h *handler) sites() *table {
 	return t
 }
 
-// name checks a target's host. Neither it nor the gate's may be a parent of the
-// other: cookies with a Domain would reach across.
+// name checks a target's options, and its host against the gate's: neither may be a
+// parent of the other, because cookies with a Domain would reach across.
 func (h *handler) name(s *site) error {
+	for _, flaw := range s.flaws() {
+		return errors.New(flaw.say)
+	}
 	host, gate := strings.ToLower(s.Host), strings.ToLower(h.base.Hostname())
-	switch {
-	case host == "":
-		return errors.New("options { host = \"...\" } is missing")
-	case strings.ContainsAny(host, ":/?#@[]%\\ ") || strings.HasPrefix(host, ".") || strings.HasSuffix(host, "."):
-		return fmt.Errorf("%q is no host name", s.Host)
-	case host == gate || strings.HasSuffix(host, "."+gate) || strings.HasSuffix(gate, "."+host):
+	if host == gate || strings.HasSuffix(host, "."+gate) || strings.HasSuffix(gate, "."+host) {
 		return fmt.Errorf("the host %s is the gate's own name, or a parent or child of it", host)
 	}
-	s.host = host
-	if port := h.base.Port(); port != "" {
-		s.host = net.JoinHostPort(host, port)
-	}
-	for header := range s.Headers {
-		if reserved(header) || strings.EqualFold(header, identityHeader) {
-			return fmt.Errorf("the header %s is not free", header)
-		}
-	}
+	s.host = withPort(host, h.base)
 	return nil
 }
 

@@ -27,6 +27,9 @@ func (e *refusal) Unwrap() error { return e.err }
 // errNobody says that no proof was shown, or one that is over.
 var errNobody = &refusal{status: http.StatusUnauthorized, say: "nothing is opened yet; sign in and say why", ask: true}
 
+// errCrowded says that a session has as many requests under way as it may have.
+var errCrowded = &refusal{status: http.StatusTooManyRequests, say: "too many requests of this session are under way; try again in a moment"}
+
 //go:embed page.html
 var pageText string
 
@@ -114,7 +117,7 @@ func (c *conn) refuse(w http.ResponseWriter, r *http.Request, s *site, err error
 	}
 	head := w.Header()
 	for name := range head {
-		if name != "Connection" && name != "Set-Cookie" && name != "Retry-After" {
+		if name != "Connection" && name != "Set-Cookie" {
 			delete(head, name)
 		}
 	}
@@ -122,6 +125,9 @@ func (c *conn) refuse(w http.ResponseWriter, r *http.Request, s *site, err error
 	head.Set("X-Content-Type-Options", "nosniff")
 	if code == http.StatusUnauthorized {
 		head.Set("WWW-Authenticate", `Bearer realm="sallyport"`)
+	}
+	if code == http.StatusTooManyRequests {
+		head.Set("Retry-After", "1")
 	}
 	if isCall(r.Header) {
 		refuseCall(w, code, say, open)

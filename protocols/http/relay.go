@@ -28,11 +28,18 @@ func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
 	begun := time.Now()
 	a := &answer{ResponseWriter: w, rc: http.NewResponseController(w), conn: c, two: r.ProtoMajor == 2, call: isCall(r.Header)}
 	body := &upload{a: a}
+	done := audit.RequestDone{N: line.N, Cut: true} // unless it comes to its end
 	defer func() {
-		a.finish()
-		done := audit.RequestDone{N: line.N, Status: a.code(), Sent: body.n.Load(), Bytes: a.bytes.Load(), Took: time.Since(begun)}
+		cut := a.finish()
+		done.Status, done.Call, done.Cut = a.code(), callOf(w.Header()), done.Cut || cut
+		done.Sent, done.Bytes, done.Took = body.n.Load(), a.bytes.Load(), time.Since(begun)
 		_ = l.recorder.Write(&done) // where it fails the session ends by itself
 	}()
+	if err := l.admits(r); err != nil {
+		done.Cut = false
+		c.refuse(a, r, l.site, err)
+		return
+	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	stop := l.after(func() {
@@ -42,7 +49,8 @@ func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
 	})
 	defer stop()
 	if isWebsocket(r) {
-		l.websocket(ctx, c, a, body, r)
+		done.Up, done.Down = l.websocket(ctx, c, a, body, r)
+		done.Cut = false
 		return
 	}
 	in := r.WithContext(ctx)
@@ -54,7 +62,19 @@ func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
 		body.from = r
 		in.Body = body
 	}
-	l.proxy.ServeHTTP(a, in)
+	l.proxy.ServeHTTP(a, in) // panics where the answer breaks off
+	done.Cut = a.code() == 0
+}
+
+// admits holds a request to the grant's scope, and to its part of the gate.
+func (l *live) admits(r *http.Request) error {
+	if err := within(l.scope, r); err != nil {
+		return err
+	}
+	if l.crowded() {
+		return errCrowded
+	}
+	return nil
 }
 
 // shown is the path for the record, with the values of declared parameters left out.
@@ -211,19 +231,13 @@ func (a *answer) WriteHeader(code int) {
 	a.ResponseWriter.WriteHeader(code)
 }
 
-var errCut = errors.New("cut")
-
-// Write passes on a part of the body, until the cut.
+// Write passes on a part of the body.
 func (a *answer) Write(p []byte) (int, error) {
 	a.mu.Lock()
 	if !a.begun {
 		a.begun, a.status = true, http.StatusOK
 	}
-	cut := a.cutting
 	a.mu.Unlock()
-	if cut {
-		return 0, errCut
-	}
 	_ = a.rc.SetWriteDeadline(time.Now().Add(a.conn.h.limits.stall))
 	n, err := a.ResponseWriter.Write(p)
 	_ = a.rc.SetWriteDeadline(time.Time{})
@@ -260,11 +274,12 @@ func (a *answer) cut() {
 	a.end()
 }
 
-// finish says that net/http has the answer back.
-func (a *answer) finish() {
+// finish says that net/http has the answer back, and whether it was cut.
+func (a *answer) finish() (cut bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.over = true
+	return a.cutting
 }
 
 // end drops what the client has not taken yet; the caller holds mu.

@@ -12,42 +12,41 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/session"
 )
 
 // websocket carries one websocket (RFC 6455): the handshake, then frames as they come,
 // counted, so that the cut finds a boundary and says 1008 there.
-func (l *live) websocket(ctx context.Context, c *conn, a *answer, body *upload, r *http.Request) {
+func (l *live) websocket(ctx context.Context, c *conn, a *answer, body *upload, r *http.Request) (framesUp, framesDown int64) {
 	if !l.site.Websocket && len(l.scope.Methods) == 0 {
 		c.refuse(a, r, l.site, outside("the policy lets no websockets through to "+l.site.target))
-		return
+		return 0, 0
 	}
 	target, err := l.to.dial(ctx)
 	if err != nil {
 		c.refuse(a, r, l.site, l.whyNot(ctx, err))
-		return
+		return 0, 0
 	}
 	defer target.Close() //nolint:errcheck // what counts was said before
 	res, in, err := exchange(ctx, target, l.upgrade(ctx, r))
 	if err != nil {
 		c.refuse(a, r, l.site, l.whyNot(ctx, err))
-		return
+		return 0, 0
 	}
 	cleanAnswer(res.Header)
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		defer res.Body.Close() //nolint:errcheck // read
 		plainAnswer(a, res)
-		return
+		return 0, 0
 	}
 	if !strings.EqualFold(res.Header.Get("Upgrade"), "websocket") {
 		c.refuse(a, r, l.site, l.whyNot(ctx, fmt.Errorf("the target changes to %q", res.Header.Get("Upgrade"))))
-		return
+		return 0, 0
 	}
 	client, err := a.take(res)
 	if err != nil {
-		return // the client has gone
+		return 0, 0 // the client has gone
 	}
 	defer client.Close() //nolint:errcheck // what counts was said before
 	buffered, _ := in.Peek(in.Buffered())
@@ -55,12 +54,11 @@ func (l *live) websocket(ctx context.Context, c *conn, a *answer, body *upload, 
 	err = proxy.Relay(ctx, client, before(buffered, target), up, down)
 	body.n.Store(up.bytes)
 	a.bytes.Store(down.bytes)
-	note := audit.Note{Text: fmt.Sprintf("websocket: %d frames up, %d frames down", up.count, down.count)}
-	_ = l.recorder.Write(&note) // where it fails the session ends by itself
 	var ended *session.Ended
 	if errors.As(err, &ended) && !errors.Is(err, proxy.ErrReset) {
 		farewell(client, ended.Say)
 	}
+	return up.count, down.count
 }
 
 // upgrade is the request that goes to the target.
@@ -90,6 +88,8 @@ func plainAnswer(a *answer, res *http.Response) {
 	a.WriteHeader(res.StatusCode)
 	_, _ = io.Copy(a, io.LimitReader(res.Body, 1<<20)) // the client has gone, or has it
 }
+
+var errCut = errors.New("cut")
 
 // take takes the connection from net/http and answers the handshake.
 func (a *answer) take(res *http.Response) (net.Conn, error) {

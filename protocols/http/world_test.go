@@ -357,12 +357,29 @@ func (s said) problem(t testing.TB) problem {
 	return p
 }
 
-// lines are what was recorded of somebody's only session, once it is over.
-func (w *world) lines(t testing.TB, by identity.SignIn) (requests []audit.Request, done []audit.RequestDone, notes []string) {
+// record is what a recording holds, by kind.
+type record struct {
+	requests []audit.Request
+	done     []audit.RequestDone
+	bodies   []audit.Body
+	messages []audit.Message
+	raw      string
+}
+
+// record is what was recorded of somebody's newest session, of a role and a target
+// where they are named, once it is over.
+func (w *world) record(t testing.TB, by identity.SignIn, of ...string) (r record) {
 	t.Helper()
 	var id string
 	eventually(t, "the session does not end", func() bool {
-		list, err := w.Sessions(t.Context(), by, session.Filter{State: "ended", User: by.User.ID()})
+		filter := session.Filter{State: "ended", User: by.User.ID()}
+		if len(of) > 0 {
+			filter.Role = of[0]
+		}
+		if len(of) > 1 {
+			filter.Target = of[1]
+		}
+		list, err := w.Sessions(t.Context(), by, filter)
 		must(t, err)
 		if len(list) > 0 {
 			id = list[0].ID
@@ -373,16 +390,19 @@ func (w *world) lines(t testing.TB, by identity.SignIn) (requests []audit.Reques
 	must(t, err)
 	for line, err := range recording.Lines(t.Context()) {
 		must(t, err)
+		r.raw += string(line.Raw) + "\n"
 		switch track := line.Track.(type) {
 		case audit.Request:
-			requests = append(requests, track)
+			r.requests = append(r.requests, track)
 		case audit.RequestDone:
-			done = append(done, track)
-		case audit.Note:
-			notes = append(notes, track.Text)
+			r.done = append(r.done, track)
+		case audit.Body:
+			r.bodies = append(r.bodies, track)
+		case audit.Message:
+			r.messages = append(r.messages, track)
 		}
 	}
-	return requests, done, notes
+	return r
 }
 
 // end revokes everything that somebody has, behind the caller's back, and returns

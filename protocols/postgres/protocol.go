@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
 
@@ -38,6 +39,11 @@ type roleOptions struct {
 	// CreateRole says that the account may have CREATEROLE, with which it can give
 	// itself memberships. Default: refused at login.
 	CreateRole bool `hcl:"create_role,optional"`
+}
+
+// Check implements proxy.Protocol.
+func (Protocol) Check(targets []policy.Target) []policy.Problem {
+	return proxy.CheckOptions[targetOptions, roleOptions](targets, nil)
 }
 
 // Configure checks the listener's options; PostgreSQL has none of its own.

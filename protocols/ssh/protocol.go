@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
 
@@ -79,6 +80,16 @@ type RoleOptions struct {
 	// a credential), or by the role's credential as a "key" (default with one) or a
 	// "password".
 	Login string `hcl:"login,optional"`
+}
+
+// Check implements proxy.Protocol.
+func (Protocol) Check(targets []policy.Target) []policy.Problem {
+	return proxy.CheckOptions(targets, func(t policy.Target, _ TargetOptions, _ map[string]RoleOptions) []policy.Problem {
+		if _, err := knownHost(t); err != nil {
+			return []policy.Problem{{Target: t.Name, Option: "host_keys", Say: err.Error()}}
+		}
+		return nil
+	})
 }
 
 // Configure checks the listener's options and reads its keys: a gate that cannot

@@ -13,6 +13,7 @@ import (
 type Builtin struct {
 	Protocols []string            // their names
 	Scopes    map[string][]string // see policy.Options
+	Check     policy.Checker
 }
 
 // New makes the command.
@@ -32,9 +33,19 @@ func dirFlag(c *cobra.Command) *string {
 	return c.Flags().String("dir", ".", "the policy's folder")
 }
 
-// draft reads the unsigned files of a folder and fails on the first error in them.
-func (b Builtin) draft(dir string) (*policy.Draft, error) {
+// readDraft reads the unsigned files of a folder, and says in Diags what is wrong with them.
+func (b Builtin) readDraft(dir string) (*policy.Draft, error) {
 	d, err := policy.ReadDraft(dir, b.Scopes)
+	if err != nil {
+		return nil, err
+	}
+	d.CheckOptions(b.Check)
+	return d, nil
+}
+
+// draft fails on the first error in a folder's files.
+func (b Builtin) draft(dir string) (*policy.Draft, error) {
+	d, err := b.readDraft(dir)
 	if err != nil {
 		return nil, err
 	}

@@ -247,7 +247,7 @@ tests. Exit code 0: the gate would load it; 1: it is refused; 2: it could not be
 	root := c.Flags().String("root", "", "digest of the trust root that you trust (sallyport policy status prints it)")
 	path := c.Flags().String("config", "", "take --dir and --root from this configuration")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		o := policy.Options{Root: policy.RootPin(*root), Now: time.Now(), Scopes: b.Scopes}
+		o := policy.Options{Root: policy.RootPin(*root), Now: time.Now(), Scopes: b.Scopes, Check: b.Check}
 		if *path != "" {
 			conf, err := config.Load(*path, b.Protocols)
 			if err != nil {

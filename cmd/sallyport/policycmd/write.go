@@ -50,7 +50,7 @@ func (b Builtin) newCheck() *cobra.Command {
 		if len(args) == 1 {
 			*dir = args[0]
 		}
-		d, err := policy.ReadDraft(*dir, b.Scopes)
+		d, err := b.readDraft(*dir)
 		if err != nil {
 			return err
 		}
