@@ -53,6 +53,9 @@ var rules = []struct {
 	{"example", Example, []wrong{
 		{"example", map[string]string{"config/a_test.go": "package config\n"}, "no test loads"},
 	}},
+	{"named tests", NamedTests, []wrong{
+		{"named test", map[string]string{"docs/a.md": "see `TestGone`"}, "docs/a.md: there is no test TestGone"},
+	}},
 	{"dependencies", Dependencies, []wrong{
 		{"dependencies", map[string]string{"docs/dependencies.md": "| `example.com/gone` | x |\n"}, "no line for example.com/used"},
 		{"dependencies gone", map[string]string{"docs/dependencies.md": "| `example.com/used` | x |\n| `example.com/gone` | x |\n"}, "has a line for example.com/gone"},

@@ -3,6 +3,7 @@ package archtest
 import (
 	"bytes"
 	"fmt"
+	"go/ast"
 	"regexp"
 	"slices"
 	"strings"
@@ -85,6 +86,37 @@ func Dependencies(t *Tree) []string {
 	}
 	for m := range said {
 		bad = append(bad, page+": has a line for "+m+", which go.mod does not require directly")
+	}
+	slices.Sort(bad)
+	return bad
+}
+
+// testName finds a test that a page names.
+var testName = regexp.MustCompile("`((?:Test|Fuzz)[A-Z][A-Za-z0-9]*)`")
+
+// NamedTests checks that the tests which pages name are there: a page of proofs must not
+// outlive them.
+func NamedTests(t *Tree) []string {
+	there := map[string]bool{}
+	for _, f := range t.Go {
+		if f.Test {
+			for _, d := range f.AST.Decls {
+				if fn, ok := d.(*ast.FuncDecl); ok {
+					there[fn.Name.Name] = true
+				}
+			}
+		}
+	}
+	var bad []string
+	for page, text := range t.Texts {
+		if !strings.HasSuffix(page, ".md") {
+			continue
+		}
+		for _, m := range testName.FindAllSubmatch(text, -1) {
+			if !there[string(m[1])] {
+				bad = append(bad, page+": there is no test "+string(m[1]))
+			}
+		}
 	}
 	slices.Sort(bad)
 	return bad
