@@ -253,7 +253,7 @@ func cloneStages(stages []Stage) []Stage {
 
 func (s Scope) clone() Scope {
 	s.Databases, s.Channels, s.Forward = slices.Clone(s.Databases), slices.Clone(s.Channels), slices.Clone(s.Forward)
-	s.Methods, s.Paths = slices.Clone(s.Methods), slices.Clone(s.Paths)
+	s.Methods, s.Paths, s.Query = slices.Clone(s.Methods), slices.Clone(s.Paths), slices.Clone(s.Query)
 	return s
 }
 

@@ -46,6 +46,7 @@ type Scope struct {
 	Forward   []string `json:"forward,omitempty"`   // SSH: destinations of forwards, "host:port"
 	Methods   []string `json:"methods,omitempty"`   // HTTP
 	Paths     []string `json:"paths,omitempty"`     // HTTP: path patterns
+	Query     []string `json:"query,omitempty"`     // HTTP: query parameters, "name=pattern"; "name?=pattern" may be left out
 }
 
 // Effect is the direction of a Decision.
@@ -146,6 +147,7 @@ func (s Scope) Parts() []string {
 		{"forward", len(s.Forward) > 0},
 		{"methods", len(s.Methods) > 0},
 		{"paths", len(s.Paths) > 0},
+		{"query", len(s.Query) > 0},
 	} {
 		if part.there {
 			parts = append(parts, part.name)
@@ -166,6 +168,10 @@ func (s Scope) Admits(need Scope) bool {
 // Within reports that the scope lets its sessions do nothing that limit does not.
 func (s Scope) Within(limit Scope) bool {
 	if limit.ReadOnly && !s.ReadOnly || !limit.Admits(s) {
+		return false
+	}
+	// A pattern fewer may be a parameter that nobody has to name any more.
+	if len(limit.Query) > 0 && !slices.Equal(slices.Sorted(slices.Values(limit.Query)), slices.Sorted(slices.Values(s.Query))) {
 		return false
 	}
 	for _, list := range [][2][]string{{limit.Channels, s.Channels}, {limit.Forward, s.Forward}, {limit.Methods, s.Methods}, {limit.Paths, s.Paths}} {

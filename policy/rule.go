@@ -372,8 +372,13 @@ func readScope(f *strict.Findings, b *hclsyntax.Block, what string) Scope {
 	}
 	f.Blocks(b, "scope of "+what)
 	r := f.Block(b, "scope of "+what)
-	s := Scope{ReadOnly: r.Flag("read_only"), Databases: r.List("databases"), Channels: r.List("channels"), Forward: r.List("forward"), Methods: r.List("methods"), Paths: r.List("paths")}
+	s := Scope{ReadOnly: r.Flag("read_only"), Databases: r.List("databases"), Channels: r.List("channels"), Forward: r.List("forward"), Methods: r.List("methods"), Paths: r.List("paths"), Query: r.List("query")}
 	r.Done()
+	for _, q := range s.Query {
+		if name, _, ok := strings.Cut(q, "="); !ok || strings.TrimSuffix(name, "?") == "" || strings.ContainsAny(name, "&;%+*") {
+			f.Bad(r.Where("query"), "Not a parameter", "Write \"name=pattern\", or \"name?=pattern\" for one that may be left out.")
+		}
+	}
 	for _, c := range s.Channels {
 		if !slices.Contains(channelWords, c) {
 			f.Bad(r.Where("channels"), "Unknown word", "channels names some of %s.%s", strings.Join(channelWords, ", "), strict.DidYouMean(c, channelWords))

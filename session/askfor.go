@@ -40,7 +40,7 @@ func (g *Gate) Ask(ctx context.Context, by identity.SignIn, addr netip.Addr, n N
 		return Request{}, err
 	}
 	ask.Client.Address = netip.AddrPortFrom(addr, 0)
-	who := caller{user: s.User, signIn: s.ID, browser: addr, keep: true, extends: n.Extends}
+	who := caller{user: s.User, signIn: s.ID, browser: addr, keep: true, extends: n.Extends, more: true}
 	who.proof = g.bestProof(ask, who)
 	gr, r, err := g.admit(ctx, ask, who, false)
 	if err != nil {

@@ -47,6 +47,9 @@ func (g Grant) term() time.Duration {
 	return g.Ends.Sub(g.Extended)
 }
 
+// narrowed reports that its approvers gave less than the rule does.
+func (g Grant) narrowed() bool { return g.Scope.ReadOnly && !g.Decision.Scope.ReadOnly }
+
 // A Record is what is kept of a Session: the row behind `sallyport sessions list`.
 type Record struct {
 	ID      string             `json:"id"`

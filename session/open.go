@@ -24,6 +24,7 @@ type caller struct {
 	grant   string     // the only grant that a token opens; else empty
 	keep    bool       // the request outlives the connection
 	extends string     // the grant that the request would lengthen; else empty
+	more    bool       // asks again where an approver gave less than the rule does
 	hold    *hold      // answered once the outcome of its confirmation is known; may be nil
 }
 
@@ -159,9 +160,10 @@ func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *G
 		now := time.Now()
 		in := ask.input(who, now)
 		if who.extends == "" {
-			if gr, err = g.serving(t, p, in, who, now); err != nil || gr != nil {
+			if gr, err = g.serving(t, p, in, who, now); err != nil || gr != nil && !(who.more && gr.narrowed()) {
 				return err
 			}
+			gr = nil
 		}
 		if who.grant != "" {
 			return ErrBadToken

@@ -221,7 +221,7 @@ func scopeWords(s policy.Scope) string {
 	for _, part := range []struct {
 		name string
 		of   []string
-	}{{"databases", s.Databases}, {"channels", s.Channels}, {"forwards to", s.Forward}, {"methods", s.Methods}, {"paths", s.Paths}} {
+	}{{"databases", s.Databases}, {"channels", s.Channels}, {"forwards to", s.Forward}, {"methods", s.Methods}, {"paths", s.Paths}, {"query parameters", s.Query}} {
 		if len(part.of) > 0 {
 			words = append(words, part.name+" "+strings.Join(part.of, ", "))
 		}

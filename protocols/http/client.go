@@ -220,22 +220,9 @@ func (h *handler) forget(signIn string) {
 // cannot be known.
 func (c *conn) chooseRole(ctx context.Context, me caller, s *site) (string, error) {
 	gate := c.h.config.Gate
-	user := me.user
-	if me.proof.Kind == identity.ByCertificate {
-		known, err := gate.Known(ctx, me.proof)
-		if err != nil {
-			return "", err
-		}
-		user.User = known
-	}
-	if !user.User.IsZero() {
-		active, err := gate.Grants(ctx, user, session.Filter{State: string(session.GrantActive), User: user.User.ID(), Target: s.target, Limit: 10})
-		if err != nil {
-			return "", err
-		}
-		if newest := slices.MaxFunc(append(active, session.Grant{}), func(a, b session.Grant) int { return a.Starts.Compare(b.Starts) }); newest.Key.Role != "" {
-			return newest.Key.Role, nil
-		}
+	newest, user, err := c.newest(ctx, me, session.Filter{Target: s.target})
+	if err != nil || newest.Key.Role != "" {
+		return newest.Key.Role, err
 	}
 	if s.Role != "" {
 		return s.Role, nil
@@ -256,6 +243,30 @@ func (c *conn) chooseRole(ctx context.Context, me caller, s *site) (string, erro
 		return could[0], nil
 	}
 	return "", nil
+}
+
+// newest is the caller's newest running grant of those that filter names, and who they
+// are; zero where there is none, or where only the gate can tell.
+func (c *conn) newest(ctx context.Context, me caller, filter session.Filter) (newest session.Grant, user identity.SignIn, err error) {
+	user = me.user
+	if me.proof.Kind == identity.ByCertificate {
+		if user.User, err = c.h.config.Gate.Known(ctx, me.proof); err != nil {
+			return newest, user, err
+		}
+	}
+	if user.User.IsZero() {
+		return newest, user, nil
+	}
+	filter.State, filter.User, filter.Limit = string(session.GrantActive), user.User.ID(), 10
+	active, err := c.h.config.Gate.Grants(ctx, user, filter)
+	return slices.MaxFunc(append(active, newest), func(a, b session.Grant) int { return a.Starts.Compare(b.Starts) }), user, err
+}
+
+// hasMore reports a grant that is newer than the session's own: somebody was refused,
+// asked for more, and got it.
+func (c *conn) hasMore(ctx context.Context, l *live, me caller) bool {
+	newest, _, err := c.newest(ctx, me, session.Filter{Target: l.site.target, Role: l.role})
+	return err == nil && newest.Starts.After(l.starts)
 }
 
 // prefersWait reads Prefer: wait=N (RFC 7240, section 4.3), in seconds.
@@ -287,6 +298,11 @@ func (c *conn) site(w http.ResponseWriter, r *http.Request, s *site) {
 	}
 	var l *live
 	if err == nil {
+		l, err = c.session(w, r, s, me)
+	}
+	if err == nil && within(l.scope, r) != nil && c.hasMore(r.Context(), l, me) {
+		l.leave()
+		l.retire()
 		l, err = c.session(w, r, s, me)
 	}
 	if err != nil {

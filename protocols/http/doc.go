@@ -38,8 +38,8 @@
 // The path patterns of a scope: * is any run of bytes but a slash, ** at the end is any
 // rest. A scope's methods are compared exactly; WEBSOCKET there allows websockets.
 //
-// Not supported, and refused with a sentence: HTTP/3, h2c from clients, extended CONNECT,
-// scopes on query parameters. Bodies and frames are counted, not recorded. A listener
+// Not supported, and refused with a sentence: HTTP/3, h2c from clients, extended CONNECT.
+// Bodies and frames are counted, not recorded. A listener
 // keeps its browsers' cookies and its JWT key in memory: after a restart browsers sign
 // in again by themselves, and targets read the key set again.
 package http

@@ -41,6 +41,7 @@ type live struct {
 	user     identity.User
 	role     string
 	id       string
+	starts   time.Time // of the grant
 	ends     time.Time
 	proves   func() bool // what the client shows is still good
 	scope    policy.Scope
@@ -52,6 +53,8 @@ type live struct {
 	cause    func() error
 	after    func(func()) (stop func() bool) // once done
 
+	retired  chan struct{} // closed once a session under a newer grant takes its place
+	retiring sync.Once
 	n        atomic.Int64 // requests so far
 	told     sync.Once
 	requests sync.WaitGroup
@@ -134,7 +137,10 @@ func (h *handler) open(ctx context.Context, s *site, k key, ask session.Ask, not
 		l := h.lives[k]
 		mine := l == nil
 		if mine {
-			l = &live{h: h, site: s, key: k, ready: make(chan struct{}), gone: make(chan struct{}), role: ask.Role, ends: sess.Ends(), proves: sess.Proves}
+			l = &live{
+				h: h, site: s, key: k, ready: make(chan struct{}), gone: make(chan struct{}), retired: make(chan struct{}),
+				role: ask.Role, starts: sess.Grant().Starts, ends: sess.Ends(), proves: sess.Proves,
+			}
 			h.lives[k] = l
 		}
 		h.mu.Unlock()
@@ -175,11 +181,7 @@ func (l *live) run(ctx context.Context, sess *session.Session) {
 		close(l.ready)
 		return l.wait(ctx, up)
 	})
-	l.h.mu.Lock()
-	if l.h.lives[l.key] == l {
-		delete(l.h.lives, l.key)
-	}
-	l.h.mu.Unlock()
+	l.h.drop(l)
 	if !started {
 		l.err = err
 		if err == nil {
@@ -188,6 +190,21 @@ func (l *live) run(ctx context.Context, sess *session.Session) {
 		close(l.ready)
 	}
 	close(l.gone)
+}
+
+// drop takes a session out of those that requests find.
+func (h *handler) drop(l *live) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.lives[l.key] == l {
+		delete(h.lives, l.key)
+	}
+}
+
+// retire lets nothing new in; the session ends once nothing of it is under way.
+func (l *live) retire() {
+	l.h.drop(l)
+	l.retiring.Do(func() { close(l.retired) })
 }
 
 // cut keeps why the session was cut, before any of its requests is: the next one is told.
@@ -235,6 +252,9 @@ func (l *live) wait(ctx context.Context, up *session.Upstream) error {
 			l.cut()
 			l.close()
 			return context.Cause(ctx)
+		case <-l.retired:
+			l.close()
+			return nil
 		case line := <-up.Warnings():
 			if err := l.recorder.Write(&audit.Note{Text: line}); err != nil {
 				return err

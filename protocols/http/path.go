@@ -2,6 +2,7 @@ package http
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -63,6 +64,9 @@ func plainPath(path string, loose bool) error {
 	if !loose && (strings.Contains(lower, "%2f") || strings.Contains(lower, "%5c")) {
 		return bad("the path has encoded slashes")
 	}
+	if !loose && overlong(path) {
+		return bad("the path has signs that are encoded longer than they are")
+	}
 	segments := strings.Split(strings.ReplaceAll(strings.ReplaceAll(strings.ReplaceAll(lower, "%2f", "/"), "%5c", "/"), "%2e", "."), "/")
 	for i, segment := range segments[1:] {
 		name, _, _ := strings.Cut(strings.ReplaceAll(segment, "%3b", ";"), ";") // path parameters hide dots from some
@@ -74,6 +78,22 @@ func plainPath(path string, loose bool) error {
 		}
 	}
 	return nil
+}
+
+// overlong reports UTF-8 of more bytes than a sign needs (RFC 3629, section 3): decoders
+// that take it read a dot or a slash where others see none.
+func overlong(path string) bool {
+	plain, err := url.PathUnescape(path)
+	if err != nil {
+		return true
+	}
+	for i := 1; i < len(plain); i++ {
+		lead, next := plain[i-1], plain[i]
+		if next&0xc0 == 0x80 && (lead == 0xc0 || lead == 0xc1 || lead == 0xe0 && next < 0xa0 || lead == 0xf0 && next < 0x90) {
+			return true
+		}
+	}
+	return false
 }
 
 // within holds a request to the grant's scope.
@@ -88,6 +108,9 @@ func within(scope policy.Scope, r *http.Request) error {
 		return outside("your grant is read-only, and " + word + " may write")
 	case len(scope.Methods) > 0 && !slices.Contains(scope.Methods, word):
 		return outside("your grant does not have the method " + word)
+	}
+	if err := inQuery(scope.Query, r.URL.RawQuery); err != nil {
+		return err
 	}
 	if len(scope.Paths) == 0 {
 		return nil

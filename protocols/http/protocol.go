@@ -30,7 +30,7 @@ type Protocol struct{}
 func (Protocol) Name() string { return Name }
 
 // Scopes lists what each request is held to.
-func (Protocol) Scopes() []string { return []string{"methods", "paths", "read_only"} }
+func (Protocol) Scopes() []string { return []string{"methods", "paths", "query", "read_only"} }
 
 // listenerOptions is the `options` block of the listener.
 type listenerOptions struct {

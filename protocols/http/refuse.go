@@ -113,6 +113,9 @@ func (c *conn) refuse(w http.ResponseWriter, r *http.Request, s *site, err error
 		if !roleForm.MatchString(role) {
 			role = s.Role
 		}
+		if isRef && ref.err != nil { // another role may have what this one lacks
+			role = ""
+		}
 		open = c.askPage(s, role, "")
 	}
 	head := w.Header()
@@ -136,6 +139,8 @@ func (c *conn) refuse(w http.ResponseWriter, r *http.Request, s *site, err error
 	if isPage(r) {
 		view := pageView{Title: http.StatusText(code), Say: sentence(say)}
 		switch {
+		case open != "" && s != nil && ref != nil && ref.err != nil:
+			view.Next, view.Link = "Ask for more", c.askPage(s, "", r.URL.RequestURI())
 		case open != "" && s != nil:
 			view.Next, view.Link = "Ask for access", c.askPage(s, r.Header.Get(roleHeader), r.URL.RequestURI())
 		case ref != nil && ref.home && s != nil:

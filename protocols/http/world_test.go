@@ -63,6 +63,13 @@ rule "some" {
     paths   = ["/public/**", "/items/*/name"]
   }
 }
+rule "query" {
+  target  = { name = "app" }
+  role    = ["query"]
+  who     = { groups = ["engineering"] }
+  longest = "1h"
+  scope { query = ["index=public-*", "index=own", "page?=7", "sum?=a+b"] }
+}
 right "cut"    { who = { groups = ["security"] } }
 right "review" { who = { groups = ["security"] } }
 right "users"  { who = { groups = ["security"] } }
@@ -165,6 +172,7 @@ target "app" {
   role "careful" {}
   role "reader" {}
   role "some" {}
+  role "query" {}
 }
 target "other" {
   protocol = "http"
