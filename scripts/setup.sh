@@ -29,6 +29,7 @@ for part in "$@"; do
 		has 'test -x /usr/bin/python3 && /usr/bin/python3 -c "import psycopg2"' python3-psycopg2
 		has 'command -v dbclient' dropbear-bin
 		has 'command -v plink' putty-tools
+		has 'command -v vi' vim-tiny
 		has 'test -x /usr/bin/python3 && /usr/bin/python3 -c "import paramiko"' python3-paramiko
 		has 'command -v ansible' ansible-core
 		has 'command -v rsync' rsync

@@ -141,15 +141,15 @@ var ssh = []Guard{
 	},
 	{
 		"protocols/ssh.hangs-up", "protocols/ssh/channels.go",
-		`ok, err := p.target.SendRequest("signal", true, ssh.Marshal(signal{"HUP"}))`,
-		"ok, err := true, error(nil)",
-		"./protocols/ssh", "TestCutEndsTheRemoteProcess/exec", "live connections outlive the grant",
+		`if ok, err := p.target.SendRequest("signal", true, ssh.Marshal(signal{"HUP"})); err == nil && !ok {`,
+		"if ok, err := true, error(nil); err == nil && !ok {",
+		"./protocols/ssh", "TestKillCuts", "live connections outlive the grant",
 	},
 	{
 		"protocols/ssh.cut", "protocols/ssh/relay.go",
 		"r.busy.Go(func() { defer telling.Done(); p.cut(say) })",
 		`r.busy.Go(func() { defer telling.Done(); p.cut("") })`,
-		"./protocols/ssh", "TestGrantsEndCutsWithWords", "live connections outlive the grant",
+		"./protocols/ssh", "TestKillCuts", "live connections outlive the grant",
 	},
 	{
 		"protocols/ssh.bad-stream", "internal/sftp/packets.go",
@@ -225,8 +225,8 @@ var ssh = []Guard{
 	},
 	{
 		"protocols/ssh.end-bounded", "protocols/ssh/relay.go",
-		"r.lingers(bound.Done())",
-		"r.lingers(nil)",
+		"if p.hangUp(process.Done()) {",
+		"if p.hangUp(nil) {",
 		"./protocols/ssh", "TestSilentTargetCannotHoldTheCut", "live connections outlive the grant",
 	},
 }

@@ -28,6 +28,7 @@ var lists = [][]Guard{
 	sessionLate,
 	sftp,
 	ssh,
+	sshCut,
 	sshLogin,
 	store,
 	web,

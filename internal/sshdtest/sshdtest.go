@@ -215,6 +215,24 @@ func (s *Server) Log() string {
 	return s.log.String()
 }
 
+// Running lists what its sessions have running, as /proc does: processes by their
+// numbers, known by the HOME that only this server sets. An sftp conversation runs inside
+// of sshd and is not among them.
+func (s *Server) Running(t testing.TB) []string {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/environ")
+	must(t, err)
+	var running []string
+	for _, path := range all {
+		environment, err := os.ReadFile(path)
+		if err != nil || !strings.Contains("\x00"+string(environment), "\x00HOME="+s.Dir+"\x00") {
+			continue // it has gone, or is another's
+		}
+		running = append(running, filepath.Base(filepath.Dir(path)))
+	}
+	return running
+}
+
 // Port is the port of Address.
 func (s *Server) Port() string {
 	_, port, _ := net.SplitHostPort(s.Address)

@@ -30,18 +30,21 @@ type pair struct {
 	watch   observer // what the bytes are looked at by
 	bytes   atomic.Int64
 	cutting atomic.Bool // cut has the client's side, from its first moment on
+	ending  atomic.Bool // the target's side is hangUp's
 
 	// mu makes what the client receives and what is recorded one order. It is held
 	// while a slow client is written to.
 	mu    sync.Mutex
-	tty   *tty // nil: no terminal; set before started is closed
-	ended bool // the client is sent nothing more
+	tty   *tty   // nil: no terminal; set before started is closed
+	ended bool   // the client is sent nothing more
+	owed  string // a warning that waits for the end of an escape sequence
 
 	// Of the goroutine that reads the target's requests, until over is closed.
-	how  []byte // payload of exit
-	exit string // exit-status or exit-signal
-	word string // the same for the record
-	over chan struct{}
+	how    []byte // payload of exit
+	exit   string // exit-status or exit-signal
+	word   string // the same for the record
+	exited chan struct{}
+	over   chan struct{}
 }
 
 // An observer looks at what goes through a channel, before it goes on, and writes
@@ -82,7 +85,7 @@ func (r *relay) session(channel ssh.NewChannel) {
 	n := r.n.Add(1)
 	p := &pair{
 		r: r, n: n, since: time.Now(), client: client, target: target, stream: fmt.Sprintf("channel %d", n),
-		started: make(chan struct{}), over: make(chan struct{}),
+		started: make(chan struct{}), exited: make(chan struct{}), over: make(chan struct{}),
 	}
 	r.mu.Lock()
 	r.pairs[p] = struct{}{}
@@ -98,7 +101,7 @@ func (r *relay) session(channel ssh.NewChannel) {
 func (p *pair) run(fromClient, fromTarget <-chan *ssh.Request, begun func()) {
 	gone := make(chan struct{}) // the client closed the channel
 	var all sync.WaitGroup
-	all.Go(func() { p.asked(fromClient); close(gone); _ = p.target.Close() })
+	all.Go(func() { p.asked(fromClient); close(gone); p.leave() })
 	all.Go(func() { p.answers(fromTarget) })
 	defer all.Wait()
 	select {
@@ -149,14 +152,24 @@ func (p *pair) finish(gone <-chan struct{}) {
 // closing waits for the target's last request. A target that is told to close and
 // does not is closed with its connection.
 func (p *pair) closing() <-chan struct{} {
-	_ = p.target.Close() // as in finish
+	p.leave()
 	return p.over
+}
+
+// leave closes the target's side, which may have gone. At the end of the session hangUp
+// does, because what runs behind a closed channel cannot be reached any more.
+func (p *pair) leave() {
+	if !p.ending.Load() {
+		_ = p.target.Close()
+	}
 }
 
 // answers reads what the target says of the channel. How it ended is kept until all
 // output has gone out.
 func (p *pair) answers(requests <-chan *ssh.Request) {
 	defer close(p.over)
+	exited := sync.OnceFunc(func() { close(p.exited) })
+	defer exited()
 	for request := range requests {
 		switch request.Type {
 		case "exit-status":
@@ -176,6 +189,9 @@ func (p *pair) answers(requests <-chan *ssh.Request) {
 			}
 		case "eow@openssh.com", "xon-xoff":
 			_, _ = p.client.SendRequest(request.Type, false, request.Payload) // the client may have gone
+		}
+		if p.exit != "" {
+			exited()
 		}
 		_ = request.Reply(false, nil) // wanted of keepalive@openssh.com only, for which any answer will do
 	}
@@ -241,8 +257,10 @@ func (p *pair) pass(data []byte, to io.Writer, suffix string) error {
 	if p.tty != nil {
 		p.tty.see(data)
 	}
-	_, err := to.Write(data)
-	return err
+	if _, err := to.Write(data); err != nil || p.owed == "" {
+		return err
+	}
+	return p.say(p.owed)
 }
 
 func (p *pair) keep(data []byte, suffix string) error {
@@ -262,7 +280,7 @@ func (p *pair) broken(err error) {
 	if p.r.rec.to.Err() != nil {
 		p.r.fail(err)
 	}
-	_ = p.target.Close() // it may have gone
+	p.leave()
 }
 
 // warn tells a terminal's user something, when the terminal can take it.
@@ -272,15 +290,25 @@ func (p *pair) warn(line string) {
 	if p.ended || p.tty == nil {
 		return
 	}
+	if err := p.say(line); err != nil {
+		p.r.fail(err)
+	}
+}
+
+// say writes a line to the terminal and into the record, or owes it where the terminal
+// is in the middle of something. It is called with mu.
+func (p *pair) say(line string) error {
 	text := p.tty.words(prefix + line)
 	if text == "" {
-		return
+		p.owed = line
+		return nil
 	}
+	p.owed = ""
 	if err := p.r.rec.terminal(p.stream, "o", []byte(text)); err != nil {
-		p.r.fail(err)
-		return
+		return err
 	}
 	_, _ = p.client.Write([]byte(text)) // the client may have gone
+	return nil
 }
 
 // cut ends the client's side with our sentence and exit-status 255. Where the client
@@ -314,11 +342,27 @@ func (p *pair) cut(say string) {
 	_ = p.client.Close()
 }
 
-// hangUp has the target's process go. A signal, because sshd leaves commands without
-// a terminal running when their connection ends. It reports a command that may live
-// on: sshd refuses signals to root's own sessions and to forced commands.
-func (p *pair) hangUp() (lives bool) {
-	ok, err := p.target.SendRequest("signal", true, ssh.Marshal(signal{"HUP"}))
-	_ = p.target.Close() // the target may have gone
-	return err == nil && !ok && p.begun() && p.kind == channelExec && p.tty == nil
+// hangUp has what runs at the target go, and closes the target's side. A signal, because
+// sshd leaves commands without a terminal running when their connection ends. It reports
+// what may live on: sshd refuses signals to root's own sessions and to forced commands,
+// and a program can ignore them.
+func (p *pair) hangUp(until <-chan struct{}) (lives bool) {
+	defer p.target.Close() //nolint:errcheck // it may have gone
+	if !p.begun() || p.kind == channelSFTP {
+		return false
+	}
+	refused := make(chan struct{})
+	p.r.busy.Go(func() {
+		if ok, err := p.target.SendRequest("signal", true, ssh.Marshal(signal{"HUP"})); err == nil && !ok {
+			close(refused)
+		}
+	})
+	select {
+	case <-p.exited:
+		return false
+	case <-refused:
+		return p.tty == nil // a terminal hangs up with its channel
+	case <-until:
+		return true
+	}
 }

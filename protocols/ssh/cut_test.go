@@ -1,168 +1,220 @@
 package ssh_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/gatetest"
 	"github.com/sallyport/sallyport/session"
 )
 
-// atOnce is how soon a cut must have reached the client. The target says 250 ms; a
-// loaded machine starts and ends processes slowly, and the bound is for that too.
-const atOnce = 2 * time.Second
+// atOnce is how soon after a grant's end everything that it opened is over.
+const atOnce = 250 * time.Millisecond
 
-// kill cuts the live session, and reports how long the client took to end by it.
-func (w *world) kill(t *testing.T, c *client) time.Duration {
+// behind measures, until it is asked, by how much this machine wakes up too late what
+// has nothing to do with the gate. A loaded one does everything late.
+func behind() (worst func() time.Duration) {
+	const every = 10 * time.Millisecond
+	stop, found := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		var most time.Duration
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		last := time.Now()
+		for {
+			select {
+			case <-stop:
+				found <- most
+				return
+			case now := <-tick.C:
+				most = max(most, now.Sub(last)-every)
+				last = now
+			}
+		}
+	}()
+	return func() time.Duration { close(stop); return <-found }
+}
+
+// cutAt waits for the client's end, and for that of what ran at the target, and checks
+// that both came soon enough after a moment.
+func (w *world) cutAt(t *testing.T, c *client, end time.Time) {
+	t.Helper()
+	<-time.After(time.Until(end))
+	late := behind()
+	c.done()
+	took := c.over.Sub(end)
+	until(t, "the end of the target's programs", func() bool { return len(w.sshd.Running(t)) == 0 })
+	all := time.Since(end)
+	slow := 4 * late() // timer, gate, client, and this test
+	t.Logf("client gone after %s, the target's programs after %s; this machine is up to %s late", took.Round(time.Millisecond), all.Round(time.Millisecond), slow.Round(time.Millisecond))
+	if took < 0 || took > atOnce+slow {
+		t.Errorf("cut %s after the end", took)
+	}
+	if all > 2*time.Second { // for sshd to end them, and /proc to tell
+		t.Errorf("the target's programs ended %s after the end", all)
+	}
+}
+
+// kill cuts the live session.
+func (w *world) kill(t *testing.T, c *client) {
 	t.Helper()
 	sam := w.SignIn(t, gatetest.Sam)
 	id := w.session(t, "live").ID
 	since := time.Now()
 	must(t, w.Kill(t.Context(), sam, id, "enough"))
-	c.done()
-	took := time.Since(since)
-	t.Logf("the client ended after %s", took.Round(time.Millisecond))
-	if took > atOnce {
-		t.Errorf("the cut took %s", took)
-	}
-	return took
+	w.cutAt(t, c, since)
 }
 
 // wantCut checks the sentence, the exit status, and the cause on the record.
-func (w *world) wantCut(t *testing.T, c *client) {
+func (w *world) wantCut(t *testing.T, c *client, words, cause string) {
 	t.Helper()
-	if !strings.Contains(c.stderr.String()+c.stdout.String(), "sallyport: ") || !strings.Contains(c.stderr.String()+c.stdout.String(), "ended by sam@example.com") {
+	if said := c.stderr.String() + c.stdout.String(); !strings.Contains(said, "sallyport: ") || !strings.Contains(said, words) {
 		t.Errorf("no word of the cut; stdout ends %q, stderr:\n%s", tail(c.stdout.String()), c.stderr)
 	}
-	if code := c.done(); code != 255 {
-		t.Errorf("exit %d", code)
+	if code := c.done(); code == 0 {
+		t.Error("the client reports success")
 	}
-	if r := w.session(t, "ended"); r.Cause != "killed" {
+	if r := w.session(t, "ended"); r.Cause != cause {
 		t.Errorf("cause %q", r.Cause)
 	}
 }
 
 func tail(s string) string { return s[max(0, len(s)-200):] }
 
-func TestGrantsEndCutsWithWords(t *testing.T) {
+// What a grant opened ends with it, whatever it is doing: at once, with words, and with
+// nothing left running at the target. All of these run side by side, so transfers are
+// held to 5 MB/s; TestKillCutsTransfersAtFullSpeed has the others.
+func TestGrantsEndCutsWhateverRuns(t *testing.T) {
+	const long = 6 * time.Second // for a client to be in the middle of things, on a slow machine too
+	echo := echoServer(t)
+	for name, words := range map[string][]string{
+		"a command":       {"ssh", "deploy@web-1@gate", "echo up; exec sleep 1000"},
+		"a terminal":      {"ssh", "-tt", "deploy@web-1@gate", "echo up; exec sleep 1000"},
+		"a shell":         {"ssh", "-tt", "deploy@web-1@gate"},
+		"output":          {"ssh", "deploy@web-1@gate", "while :; do head -c 50k /dev/zero; sleep 0.05; done"},
+		"scp up":          {"scp", "-l", "40000", "BIG", "deploy@web-1@gate:THERE"},
+		"scp -O up":       {"scp", "-O", "-l", "40000", "BIG", "deploy@web-1@gate:THERE"},
+		"a forward":       {"ssh", "-v", "-N", "-L", "LOCAL:" + echo, "deploy@web-1@gate"},
+		"a channel of it": {"ssh", "-W", echo, "deploy@web-1@gate"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, setup{})
+			local := listenNowhere(t)
+			c := w.transfer(t, words, local)
+			c.stderr.wait(t, "waiting for 1 of: dba")
+			w.decide(t, session.Verdict{Yes: true, Duration: long})
+			through := io.Reader(nil)
+			switch {
+			case name == "a shell":
+				_, err := io.WriteString(c.stdin, "sleep 1000\n")
+				must(t, err)
+			case name == "a forward":
+				c.stderr.wait(t, "Entering interactive session")
+				conn, err := net.Dial("tcp", local)
+				must(t, err)
+				defer conn.Close()
+				_, err = io.WriteString(conn, "hello")
+				must(t, err)
+				_, err = io.ReadFull(conn, make([]byte, 5))
+				must(t, err)
+				through = conn
+			}
+			w.busy(t)
+			ends := w.session(t, "live").Ends
+			w.cutAt(t, c, ends)
+			if through != nil {
+				if _, err := through.Read(make([]byte, 1)); err == nil {
+					t.Error("the forward lives on")
+				}
+			}
+			if strings.Contains(name, "forward") || strings.Contains(name, "channel") {
+				// No channel is there to say it on; the record has it.
+				if list := w.recorded(t); !said(list, "query", "forward", echo) || !said(list, "note", "your access to web-1 ended at ") {
+					t.Errorf("recorded: %+v", list)
+				}
+				return
+			}
+			w.wantCut(t, c, "your access to web-1 ended at ", "expired")
+		})
+	}
+}
+
+func TestGrantsEndCutsADownloadAtFullSpeed(t *testing.T) {
 	w := newWorld(t, setup{})
-	c := w.ssh(t, append(w.certificate(t, gatetest.Alice), "deploy@web-1@gate", "echo up; exec sleep 1000")...)
+	c := w.transfer(t, []string{"scp", "deploy@web-1@gate:BIG", "HERE"}, "")
 	c.stderr.wait(t, "waiting for 1 of: dba")
-	w.decide(t, session.Verdict{Yes: true, Duration: 2 * time.Second})
-	c.stdout.wait(t, "up\n")
-	ends := w.session(t, "live").Ends
+	w.decide(t, session.Verdict{Yes: true, Duration: 3 * time.Second})
+	w.busy(t)
+	w.cutAt(t, c, w.session(t, "live").Ends)
+	w.wantCut(t, c, "your access to web-1 ended at ", "expired")
+}
+
+func TestKillCuts(t *testing.T) {
+	w := newWorld(t, setup{})
+	c := w.ssh(t, append(w.certificate(t, gatetest.Alice), "ops@web-1@gate", "echo up; exec sleep 1000")...)
+	c.stdout.wait(t, "up")
+	w.kill(t, c)
+	w.wantCut(t, c, "ended by sam@example.com", "killed")
 	if code := c.done(); code != 255 {
 		t.Errorf("exit %d", code)
 	}
-	if late := time.Since(ends); late < 0 || late > atOnce {
-		t.Errorf("cut %s after the end", late)
-	} else {
-		t.Logf("the client ended %s after the grant", late.Round(time.Millisecond))
-	}
-	if !strings.Contains(c.stderr.String(), "sallyport: your access to web-1 ended at ") {
-		t.Errorf("stderr:\n%s", c.stderr)
-	}
-	if r := w.session(t, "ended"); r.Cause != "expired" {
-		t.Errorf("cause %q", r.Cause)
+	if n := w.Count(t, audit.SessionAlarm); n != 0 {
+		t.Errorf("%d alarms", n)
 	}
 }
 
-func TestCutEndsTheRemoteProcess(t *testing.T) {
-	for _, kind := range []struct {
-		name string
-		args []string
-	}{{"exec", nil}, {"terminal", []string{"-tt"}}} {
-		t.Run(kind.name, func(t *testing.T) {
-			w := newWorld(t, setup{})
-			args := append(append(w.certificate(t, gatetest.Alice), kind.args...), "ops@web-1@gate", "echo pid $$ here; exec sleep 1000")
-			c := w.ssh(t, args...)
-			pid := c.stdout.wait(t, `pid (\d+) here`)[1]
-			w.kill(t, c)
-			w.wantCut(t, c)
-			gone(t, pid)
-		})
-	}
-}
-
-// gone waits until a process has ended.
-func gone(t *testing.T, pid string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		stat, err := os.ReadFile("/proc/" + pid + "/stat")
-		if err != nil || bytes.Contains(stat, []byte(") Z ")) {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("the remote process %s lives on: %s", pid, stat)
-		}
-	}
-}
-
-func TestCutInAShell(t *testing.T) {
-	w := newWorld(t, setup{})
-	c := w.ssh(t, append(w.certificate(t, gatetest.Alice), "-tt", "ops@web-1@gate")...)
-	_, err := io.WriteString(c.stdin, "echo pid $$ here\n")
-	must(t, err)
-	pid := c.stdout.wait(t, `pid (\d+) here`)[1]
-	w.kill(t, c)
-	w.wantCut(t, c)
-	gone(t, pid)
-}
-
-func TestCutInTheMiddleOfTransfers(t *testing.T) {
-	for _, kind := range []struct {
-		name string
-		args func(w *world) []string
-	}{
-		{"download by exec", func(*world) []string { return []string{"ssh", "ops@web-1@gate", "cat /dev/zero"} }},
-		{"scp -O up", func(w *world) []string {
-			return []string{"scp", "-O", w.sshd.Dir + "/big", "ops@web-1@gate:" + w.sshd.Dir + "/there"}
-		}},
-		{"scp -O down", func(w *world) []string {
-			return []string{"scp", "-O", "ops@web-1@gate:" + w.sshd.Dir + "/big", w.sshd.Dir + "/here"}
-		}},
-		{"scp up", func(w *world) []string {
-			return []string{"scp", w.sshd.Dir + "/big", "ops@web-1@gate:" + w.sshd.Dir + "/there"}
-		}},
-		{"sftp get", func(w *world) []string {
-			return []string{"sftp", "ops@web-1@gate:" + w.sshd.Dir + "/big", w.sshd.Dir + "/here"}
-		}},
+func TestKillCutsTransfersAtFullSpeed(t *testing.T) {
+	for name, words := range map[string][]string{
+		"output":      {"ssh", "ops@web-1@gate", "cat /dev/zero"},
+		"scp up":      {"scp", "BIG", "ops@web-1@gate:THERE"},
+		"scp down":    {"scp", "ops@web-1@gate:BIG", "HERE"},
+		"scp -O up":   {"scp", "-O", "BIG", "ops@web-1@gate:THERE"},
+		"scp -O down": {"scp", "-O", "ops@web-1@gate:BIG", "HERE"},
+		"sftp get":    {"sftp", "ops@web-1@gate:BIG", "HERE"},
 	} {
-		t.Run(kind.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, setup{})
-			big := sparse(t, filepath.Join(w.sshd.Dir, "big"), 4<<30)
-			words := kind.args(w)
-			args := append([]string{"-F", w.config}, w.certificate(t, gatetest.Alice)...)
-			c := w.run(t, words[0], append(args, words[1:]...)...)
+			c := w.transfer(t, words, "")
 			w.busy(t)
 			w.kill(t, c)
-			if !strings.Contains(c.stderr.String(), "ended by sam@example.com") {
-				t.Errorf("no word of the cut: %s", c.stderr)
-			}
-			if c.done() == 0 {
-				t.Error("the client reports success")
-			}
-			if r := w.session(t, "ended"); r.Cause != "killed" {
-				t.Errorf("cause %q", r.Cause)
-			}
-			must(t, os.Remove(big))
+			w.wantCut(t, c, "ended by sam@example.com", "killed")
 		})
 	}
+}
+
+// transfer starts a program with the places in its words filled in.
+func (w *world) transfer(t *testing.T, words []string, local string) *client {
+	t.Helper()
+	sparse(t, filepath.Join(w.sshd.Dir, "big"), 4<<30)
+	args := append([]string{"-F", w.config}, w.certificate(t, gatetest.Alice)...)
+	for _, word := range words[1:] {
+		args = append(args, strings.NewReplacer("BIG", w.sshd.Dir+"/big", "THERE", w.sshd.Dir+"/there", "HERE", w.sshd.Dir+"/here", "LOCAL", local).Replace(word))
+	}
+	return w.run(t, words[0], args...)
+}
+
+// A program that takes no SIGHUP cannot be ended through sshd; somebody has to know.
+func TestProgramThatRunsOnIsAnAlarm(t *testing.T) {
+	w := newWorld(t, setup{})
+	c := w.ssh(t, append(w.certificate(t, gatetest.Alice), "ops@web-1@gate", "trap '' HUP; echo pid $$ here; exec sleep 1000")...)
+	pid, err := strconv.Atoi(c.stdout.wait(t, `pid (\d+) here`)[1])
+	must(t, err)
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) }) // gone is fine
+	must(t, w.Kill(t.Context(), w.SignIn(t, gatetest.Sam), w.session(t, "live").ID, "enough"))
+	c.done()
+	w.wantCut(t, c, "ended by sam@example.com", "killed")
+	until(t, "an alarm", func() bool { return w.Count(t, audit.SessionAlarm) == 1 })
 }
 
 // sparse makes a big file that takes no room.
@@ -178,56 +230,43 @@ func sparse(t *testing.T, path string, size int64) string {
 // busy waits until the live session's recording tells of something that has begun.
 func (w *world) busy(t *testing.T) {
 	t.Helper()
+	w.tells(t, "anything", func(line audit.Line) bool {
+		text := string(line.Raw)
+		return line.Kind == "query" && !strings.Contains(text, `"sftp"`) || strings.Contains(text, "big") || strings.Contains(text, "there")
+	})
+}
+
+// tells waits until a line of the live session's recording is what is waited for.
+func (w *world) tells(t *testing.T, what string, is func(audit.Line) bool) {
+	t.Helper()
 	id := w.session(t, "live").ID
+	until(t, what+" on the record", func() bool {
+		r, err := w.Recordings.Read(id)
+		if err != nil {
+			return false // nothing is written yet
+		}
+		for line, err := range r.Lines(t.Context()) {
+			if err == nil && is(line) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// until waits until it is so.
+func until(t *testing.T, what string, so func() bool) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		if r, err := w.Recordings.Read(id); err == nil {
-			begun := 0
-			for line, err := range r.Lines(ctx) {
-				if err == nil && line.Kind == "query" && !strings.Contains(string(line.Raw), `"sftp"`) || strings.Contains(string(line.Raw), "big") || strings.Contains(string(line.Raw), "there") {
-					begun++
-				}
-			}
-			if begun > 0 {
-				return
-			}
-		}
+	for !so() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatal("nothing began")
+			t.Fatalf("waited in vain for %s", what)
 		}
-	}
-}
-
-func TestCutClosesForwards(t *testing.T) {
-	echo := echoServer(t)
-	w := newWorld(t, setup{forward: echo})
-	local := listenNowhere(t)
-	c := w.ssh(t, append(w.certificate(t, gatetest.Alice), "-v", "-N", "-L", local+":"+echo, "tunnel@web-1@gate")...)
-	c.stderr.wait(t, "Entering interactive session")
-	conn, err := net.Dial("tcp", local)
-	must(t, err)
-	defer conn.Close()
-	_, err = io.WriteString(conn, "hello")
-	must(t, err)
-	got := make([]byte, 5)
-	_, err = io.ReadFull(conn, got)
-	must(t, err)
-	if string(got) != "hello" {
-		t.Errorf("got %q", got)
-	}
-	w.kill(t, c)
-	must(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
-	if _, err := conn.Read(got); err == nil {
-		t.Error("the forward lives on")
-	}
-	list := w.recorded(t)
-	if !said(list, "query", "forward", echo) || !said(list, "note", "ended by sam@example.com") {
-		t.Errorf("recorded: %+v", list)
 	}
 }
 
@@ -268,7 +307,7 @@ func TestSlowReaderCannotHoldTheCut(t *testing.T) {
 	since := time.Now()
 	must(t, w.Kill(t.Context(), w.SignIn(t, gatetest.Sam), id, "enough"))
 	w.session(t, "ended")
-	if took := time.Since(since); took > atOnce {
+	if took := time.Since(since); took > 2*time.Second { // lastProcess, and a slow machine
 		t.Errorf("a client that does not read kept its session for %s", took)
 	}
 	must(t, c.cmd.Process.Signal(syscall.SIGCONT))

@@ -13,6 +13,10 @@ const prefix = "sallyport: "
 // words: the cut must not depend on it.
 const lastWords = 150 * time.Millisecond
 
+// lastProcess bounds how long a target is waited for that does not say that what ran
+// there has ended. The client is gone by then.
+const lastProcess = time.Second
+
 // no ends the sign-in with the sentence for err. Closing is the only way to keep a
 // client from trying again by itself, which would ask people a second time.
 func (c *conn) no(err error) error {

@@ -3,6 +3,7 @@ package ssh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -83,55 +84,59 @@ func (c *conn) relay(ctx context.Context, client, target link, up *session.Upstr
 }
 
 // end says the last words on every session channel, has the target's processes hang
-// up, and closes both sides. It takes no longer than lastWords, whatever they do.
+// up, and closes both sides. The client's is closed after lastWords at most, whatever
+// anybody does; the target's when what ran has ended, or after lastProcess.
 func (r *relay) end(cause error) {
 	close(r.ended)
-	if cause != nil {
-		say := r.c.gate.Message(cause)
-		_ = r.rec.note("%s", say) // a recorder that fails here ends the session by itself
-		// Waited for twice, so no timer: what has fired once would not fire again.
-		bound, stop := context.WithTimeout(context.Background(), lastWords)
-		defer stop()
-		told := make(chan struct{})
-		var telling sync.WaitGroup
-		var lives atomic.Bool
-		pairs := r.all()
-		for _, p := range pairs {
-			p.cutting.Store(true) // before the target's processes end by it, which would else be all that is said
-		}
-		for _, p := range pairs {
-			telling.Add(2)
-			r.busy.Go(func() {
-				defer telling.Done()
-				if p.hangUp() {
-					lives.Store(true)
-				}
-			})
-			r.busy.Go(func() { defer telling.Done(); p.cut(say) })
-		}
-		r.busy.Go(func() { telling.Wait(); close(told) })
-		select {
-		case <-told:
-		case <-bound.Done():
-		}
-		if len(pairs) > 0 {
-			r.lingers(bound.Done())
-		}
-		if lives.Load() {
-			defer r.up.Alarm(context.Background(), "the target did not take SIGHUP for a command without a terminal, which may run on")
-		}
+	defer r.target.Close() //nolint:errcheck // it may have gone; so below
+	if cause == nil {
+		_ = r.client.Close()
+		return
 	}
-	_ = r.target.Close() // either may have gone
+	say := r.c.gate.Message(cause)
+	_ = r.rec.note("%s", say) // a recorder that fails here ends the session by itself
+	// Waited for twice, so no timers: what has fired once would not fire again.
+	words, stop := context.WithTimeout(context.Background(), lastWords)
+	defer stop()
+	process, stop := context.WithTimeout(context.Background(), lastProcess)
+	defer stop()
+	pairs := r.all()
+	for _, p := range pairs {
+		p.ending.Store(true)
+		p.cutting.Store(true) // before the target's processes end by it, which would else be all that is said
+	}
+	var telling, hanging sync.WaitGroup
+	var living atomic.Int64
+	for _, p := range pairs {
+		telling.Add(1)
+		hanging.Add(1)
+		r.busy.Go(func() { defer telling.Done(); p.cut(say) })
+		r.busy.Go(func() {
+			defer hanging.Done()
+			if p.hangUp(process.Done()) {
+				living.Add(1)
+			}
+		})
+	}
+	r.within(words.Done(), telling.Wait)
+	if len(pairs) > 0 {
+		// Closing under bytes that the client is still sending would reset the
+		// connection, and our words with it.
+		r.within(words.Done(), func() { _ = r.client.Wait() }) // why it ended says nothing new
+	}
 	_ = r.client.Close()
+	hanging.Wait()
+	if n := living.Load(); n > 0 {
+		r.up.Alarm(context.Background(), fmt.Sprintf("%d of this session's programs took no SIGHUP, and may run on at the target", n))
+	}
 }
 
-// lingers waits for the client to hang up by itself: closing under bytes that it is
-// still sending would reset the connection, and our words with it.
-func (r *relay) lingers(until <-chan struct{}) {
-	gone := make(chan struct{})
-	r.busy.Go(func() { _ = r.client.Wait(); close(gone) }) // why it ended says nothing new
+// within runs wait, and returns at the latest when until is done.
+func (r *relay) within(until <-chan struct{}, wait func()) {
+	done := make(chan struct{})
+	r.busy.Go(func() { wait(); close(done) })
 	select {
-	case <-gone:
+	case <-done:
 	case <-until:
 	}
 }

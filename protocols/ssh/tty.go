@@ -13,6 +13,7 @@ type tty struct {
 	param []byte // of the control sequence that is being read
 	runes int    // bytes that the character being read still lacks
 	alt   bool
+	drawn bool // the cursor is hidden: a program draws the screen
 
 	mu    sync.Mutex
 	input bool // what is typed shall be recorded
@@ -99,7 +100,7 @@ func (t *tty) step(c byte) {
 	}
 }
 
-// mode follows DECSET and DECRST of the alternate screen.
+// mode follows DECSET and DECRST of the alternate screen, and of the cursor.
 func (t *tty) mode(final byte) {
 	if (final != 'h' && final != 'l') || len(t.param) == 0 || t.param[0] != '?' {
 		return
@@ -108,6 +109,8 @@ func (t *tty) mode(final byte) {
 		switch string(one) {
 		case "47", "1047", "1049":
 			t.alt = final == 'h'
+		case "25":
+			t.drawn = final == 'l'
 		}
 	}
 }
@@ -115,14 +118,13 @@ func (t *tty) mode(final byte) {
 // words dresses a line for the terminal as it is now. On the usual screen it is a
 // line of its own, as wall(1) writes. A full-screen program does not know that a line
 // was drawn over it and would leave it there, so it gets the line as the window's
-// title (OSC 2), which no program draws in. Inside an escape sequence or a character,
-// which lasts for no time that a person notices, nothing can be said; the next
-// warning or the cut follows.
+// title (OSC 2), which no program draws in; so does one that hides the cursor to draw.
+// Inside an escape sequence or a character nothing can be said.
 func (t *tty) words(line string) string {
 	if t.state != ground || t.runes > 0 {
 		return ""
 	}
-	if t.alt {
+	if t.alt || t.drawn {
 		return "\x1b]2;" + line + "\x07"
 	}
 	return "\r\n" + line + "\r\n"
@@ -139,7 +141,7 @@ func (t *tty) leave() string {
 	if t.alt {
 		s += "\x1b[?1049l"
 	}
-	if s == "" {
+	if s == "" && !t.drawn {
 		return ""
 	}
 	return s + plainText

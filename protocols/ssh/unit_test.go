@@ -21,6 +21,8 @@ func TestTerminalKnowsWhenItCanBeWrittenTo(t *testing.T) {
 		{"\x1b[?1049h\x1b[2J", "\x1b]2;hello\x07"},
 		{"\x1b[?1;1049h", "\x1b]2;hello\x07"},
 		{"\x1b[?1049h\x1b[?1049l", "\r\nhello\r\n"},
+		{"\x1b[?25l", "\x1b]2;hello\x07"},
+		{"\x1b[?25l\x1b[?25h", "\r\nhello\r\n"},
 		{"\x1b[3", ""},
 		{"\x1b]2;title", ""},
 		{"\x1b]2;title\x07", "\r\nhello\r\n"},

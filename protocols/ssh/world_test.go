@@ -242,6 +242,7 @@ type client struct {
 	stdout *lines
 	stderr *lines
 	err    error
+	over   time.Time // when it ended
 	ended  chan struct{}
 }
 
@@ -322,7 +323,7 @@ func (w *world) run(t *testing.T, name string, args ...string) *client {
 	c.stdout, c.stderr = collect(outR), collect(errR)
 	must(t, c.cmd.Start())
 	must(t, errors.Join(outW.Close(), errW.Close()))
-	go func() { c.err = c.cmd.Wait(); close(c.ended) }()
+	go func() { c.err, c.over = c.cmd.Wait(), time.Now(); close(c.ended) }()
 	t.Cleanup(func() {
 		_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) // gone is fine
 		<-c.ended
@@ -425,7 +426,13 @@ func (w *world) session(t *testing.T, state string) session.Record {
 // recorded returns the lines of the only recording, once the session has ended.
 func (w *world) recorded(t *testing.T) []audit.Line {
 	t.Helper()
-	r, err := w.Recordings.Read(w.session(t, "ended").ID)
+	return w.recordedAs(t, w.session(t, "ended").ID)
+}
+
+// recordedAs returns the lines of a session's recording.
+func (w *world) recordedAs(t *testing.T, id string) []audit.Line {
+	t.Helper()
+	r, err := w.Recordings.Read(id)
 	must(t, err)
 	var list []audit.Line
 	for line, err := range r.Lines(t.Context()) {

@@ -1,0 +1,28 @@
+package guards
+
+var sshCut = []Guard{
+	{
+		"protocols/ssh.lives-on", "protocols/ssh/channels.go",
+		"case <-until:\n\t\treturn true",
+		"case <-until:\n\t\treturn p.ended && false",
+		"./protocols/ssh", "TestProgramThatRunsOnIsAnAlarm", "live connections outlive the grant",
+	},
+	{
+		"protocols/ssh.leave", "protocols/ssh/channels.go",
+		"if !p.ending.Load() {",
+		"if !p.ending.Load() || p != nil {",
+		"./protocols/ssh", "TestProgramThatRunsOnIsAnAlarm", "live connections outlive the grant",
+	},
+	{
+		"protocols/ssh.editor", "protocols/ssh/tty.go",
+		"if t.alt || t.drawn {",
+		"if t.drawn && t.state != ground {",
+		"./protocols/ssh", "TestWarningDoesNotGarbleAnEditor", "terminal escape sequences in names and reasons",
+	},
+	{
+		"protocols/ssh.owed", "protocols/ssh/channels.go",
+		`if text == "" {`,
+		`if text = prefix + line; text == "" {`,
+		"./protocols/ssh", "TestWarningWaitsForTheEndOfASequence", "terminal escape sequences in names and reasons",
+	},
+}
