@@ -21,6 +21,8 @@ var imports = []struct {
 	{"cmd/*/*", []string{"audit", "config", "credential", "identity", "identity/oidc", "policy", "policy/*", "session"}, "a part of the command starts nothing"},
 	{"config", []string{"audit", "credential", "identity", "identity/oidc", "notify", "policy", "policy/bundle", "proxy", "session", "store"}, "config fills each package's own Config"},
 	{"protocols", []string{"protocols/*", "proxy"}, "protocols is the list of what is built in"},
+	{"protocols/http", []string{"audit", "credential", "identity", "policy", "protocols/http/*", "proxy", "session"}, "a protocol knows its wire, its own parts, the gate and nothing that stores, configures or shows"},
+	{"protocols/*/*", []string{"audit", "proxy"}, "a part of a protocol knows bytes and their record"},
 	{"protocols/*", []string{"audit", "credential", "identity", "policy", "proxy", "session"}, "a protocol knows its wire, the gate and nothing that stores, configures or shows"},
 	{"proxy", []string{"policy", "session"}, "proxy owns connections and knows no wire language"},
 	{"proxy/proxytest", []string{"**"}, "the trials of every protocol, on a whole gate"},

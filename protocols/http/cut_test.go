@@ -317,7 +317,7 @@ func TestUploadAndRecord(t *testing.T) {
 		_, _ = fmt.Fprint(w, n, " ", r.Trailer.Get("X-End"), r.Trailer.Get("Sallyport_identity"))
 		w.Header().Set("X-Sum", "sum")
 	})
-	w := newWorld(t, app, options{extra: `secret_parameters = ["key"]`})
+	w := newWorld(t, app, options{extra: `record { secrets = ["key"] }`})
 	by := w.SignIn(t, gatetest.Alice)
 	c := w.client(t, false, w.certificate(t, by))
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.app+"/up?key=secret&a=b", io.LimitReader(zeros{}, 64<<20))

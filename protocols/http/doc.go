@@ -39,7 +39,7 @@
 // rest. A scope's methods are compared exactly; WEBSOCKET there allows websockets.
 //
 // Not supported, and refused with a sentence: HTTP/3, h2c from clients, extended CONNECT.
-// Bodies and frames are counted, not recorded. A listener
+// gRPC's messages are counted, not recorded. A listener
 // keeps its browsers' cookies and its JWT key in memory: after a restart browsers sign
 // in again by themselves, and targets read the key set again.
 package http

@@ -117,25 +117,6 @@ func FuzzFramed(f *testing.F) {
 	})
 }
 
-// Frames are followed however they are cut into pieces.
-func FuzzFrames(f *testing.F) {
-	f.Add([]byte("\x81\x02hi\x81\x82abcdhi"), uint8(1))
-	f.Add([]byte("\x82\x7e\x00\x03abc\x88\x00"), uint8(3))
-	f.Fuzz(func(t *testing.T, in []byte, size uint8) {
-		whole, parts := &frames{}, &frames{}
-		_, errWhole := whole.Observe(in)
-		var errParts error
-		for rest := in; len(rest) > 0 && errParts == nil; {
-			n := min(len(rest), int(size)+1)
-			_, errParts = parts.Observe(rest[:n])
-			rest = rest[n:]
-		}
-		if (errWhole == nil) != (errParts == nil) || errWhole == nil && (whole.Tail() != parts.Tail() || whole.count != parts.count) {
-			t.Fatalf("%+v, %v; %+v, %v", whole, errWhole, parts, errParts)
-		}
-	})
-}
-
 func FuzzAccept(f *testing.F) {
 	f.Add("text/html", "navigate", "wait=10")
 	f.Fuzz(func(t *testing.T, accept, mode, prefer string) {

@@ -12,6 +12,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/protocols/http/record"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -46,6 +47,7 @@ type live struct {
 	proves   func() bool // what the client shows is still good
 	scope    policy.Scope
 	recorder *audit.Recorder
+	rules    *record.Rules // what is recorded beside the request lines
 	up       *session.Upstream
 	to       *upstream
 	proxy    *httputil.ReverseProxy
@@ -230,7 +232,7 @@ func (h *handler) remember(k key, why error) {
 }
 
 func (l *live) setUp(ctx context.Context, up *session.Upstream) (err error) {
-	l.up, l.scope, l.recorder = up, up.Scope(), up.Recorder()
+	l.up, l.scope, l.recorder, l.rules = up, up.Scope(), up.Recorder(), record.New(l.site.Record)
 	l.done, l.cause = ctx.Done(), func() error { return context.Cause(ctx) }
 	l.after = func(f func()) func() bool { return context.AfterFunc(ctx, f) }
 	if l.to, err = newUpstream(ctx, up, l.site); err != nil {

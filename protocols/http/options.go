@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/protocols/http/record"
 	"github.com/sallyport/sallyport/proxy"
 )
 
@@ -34,8 +35,8 @@ type targetOptions struct {
 	// HTTP2 speaks HTTP/2 to the target, which gRPC needs; without TLS by prior knowledge.
 	// HTTP/1.1, the default, is faster for everything else.
 	HTTP2 bool `hcl:"http2,optional"`
-	// Secrets are query parameters whose values are not recorded.
-	Secrets []string `hcl:"secret_parameters,optional"`
+	// Record is what is recorded beside the request lines.
+	Record *record.Options `hcl:"record,block"`
 	// MaxBody is the most bytes of a request's body; default: no limit, because it is
 	// never kept.
 	MaxBody int64 `hcl:"max_body,optional"`
@@ -82,6 +83,9 @@ func (o targetOptions) flaws() (all []flaw) {
 		case !slices.Contains(facts, o.Headers[header]):
 			bad("headers", "%q is nothing that a header can say; write one of %s.", o.Headers[header], strings.Join(facts, ", "))
 		}
+	}
+	if o.Record != nil {
+		o.Record.Flaws(func(option, say string) { bad("record."+option, "%s", say) })
 	}
 	if o.MaxBody < 0 {
 		bad("max_body", "max_body is a number of bytes; leave it out for no limit.")

@@ -7,21 +7,22 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/protocols/http/record"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/session"
 )
 
 // forward sends one request on. Its line is in the record before it goes.
 func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
-	line := audit.Request{N: l.n.Add(1), Method: r.Method, Host: r.Host, Path: shown(r.URL, l.site.Secrets)}
-	if err := l.recorder.Write(&line); err != nil {
+	line := audit.Request{N: l.n.Add(1), Method: r.Method, Host: r.Host, Path: l.rules.Path(r.URL), Headers: l.rules.Headers(r.Header)}
+	err := l.recorder.Write(&line)
+	if err != nil {
 		c.refuse(w, r, l.site, l.failed())
 		return
 	}
@@ -29,7 +30,9 @@ func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
 	a := &answer{ResponseWriter: w, rc: http.NewResponseController(w), conn: c, two: r.ProtoMajor == 2, call: isCall(r.Header)}
 	body := &upload{a: a}
 	done := audit.RequestDone{N: line.N, Cut: true} // unless it comes to its end
+	x := &passage{up: body, done: &done}
 	defer func() {
+		x.end(l.recorder)
 		cut := a.finish()
 		done.Status, done.Call, done.Cut = a.code(), callOf(w.Header()), done.Cut || cut
 		done.Sent, done.Bytes, done.Took = body.n.Load(), a.bytes.Load(), time.Since(begun)
@@ -49,18 +52,21 @@ func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
 	})
 	defer stop()
 	if isWebsocket(r) {
-		done.Up, done.Down = l.websocket(ctx, c, a, body, r)
+		l.websocket(ctx, c, a, body, r, &done)
 		done.Cut = false
 		return
 	}
-	in := r.WithContext(ctx)
+	in := r.WithContext(context.WithValue(ctx, passageKey{}, x))
 	if r.Body != nil && r.Body != http.NoBody {
-		body.ReadCloser = r.Body
+		body.ReadCloser, body.from, body.ctx = r.Body, r, ctx
 		if l.site.MaxBody > 0 {
 			body.ReadCloser = http.MaxBytesReader(w, r.Body, l.site.MaxBody)
 		}
-		body.from = r
-		in.Body = body
+		if in.Body, err = x.begin(l, r); err != nil {
+			done.Cut = false
+			c.refuse(a, r, l.site, err)
+			return
+		}
 	}
 	l.proxy.ServeHTTP(a, in) // panics where the answer breaks off
 	done.Cut = a.code() == 0
@@ -77,25 +83,6 @@ func (l *live) admits(r *http.Request) error {
 	return nil
 }
 
-// shown is the path for the record, with the values of declared parameters left out.
-func shown(u *url.URL, secrets []string) string {
-	if len(secrets) == 0 || u.RawQuery == "" {
-		return u.RequestURI()
-	}
-	parts := strings.Split(u.RawQuery, "&")
-	for i, part := range parts {
-		name, _, _ := strings.Cut(part, "=")
-		if plainName, err := url.QueryUnescape(name); err == nil {
-			for _, secret := range secrets {
-				if strings.EqualFold(plainName, secret) {
-					parts[i] = name + "=(hidden)"
-				}
-			}
-		}
-	}
-	return u.EscapedPath() + "?" + strings.Join(parts, "&")
-}
-
 // reverse makes the session's ReverseProxy.
 func (l *live) reverse() *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
@@ -106,19 +93,24 @@ func (l *live) reverse() *httputil.ReverseProxy {
 			l.dress(pr.Out)
 			pr.SetXForwarded()
 			pr.Out.Header.Set("X-Forwarded-Proto", "https")
+			if l.rules.Bodies() {
+				readable(pr.Out.Header)
+			}
 			pr.Out.Trailer = nil
-			if up, ok := pr.In.Body.(*upload); ok && len(pr.In.Trailer) > 0 {
+			if x := passageOf(pr.In); x.up.from != nil && len(pr.In.Trailer) > 0 {
 				pr.Out.Trailer = pr.In.Trailer.Clone()
 				clean(pr.Out.Trailer, l.site.Headers)
-				up.trailer = pr.Out.Trailer
+				x.up.trailer = pr.Out.Trailer
+				x.up.trail()
 			}
 		},
 		ModifyResponse: func(res *http.Response) error {
 			cleanAnswer(res.Header)
 			if isCall(res.Header) {
 				res.Body = &call{ReadCloser: res.Body, res: res, cause: l.cause}
+				return nil
 			}
-			return nil
+			return passageOf(res.Request).answered(l, res)
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			a, _ := w.(*answer)
@@ -179,6 +171,9 @@ func (l *live) whyNot(ctx context.Context, err error) error {
 	var ended *session.Ended
 	if errors.As(context.Cause(ctx), &ended) {
 		return ended
+	}
+	if errors.Is(err, record.ErrEncoding) {
+		return &session.Failed{Say: "the target " + l.site.target + " answers in an encoding that cannot be recorded; ask the platform team", Err: err}
 	}
 	var size *http.MaxBytesError
 	if errors.As(err, &size) {
@@ -300,7 +295,9 @@ type upload struct {
 	io.ReadCloser
 	a       *answer
 	from    *http.Request
-	trailer http.Header // of the request that goes on; nil: none
+	trailer http.Header     // of the request that goes on; nil: none
+	ctx     context.Context //nolint:containedctx // of the request, which outlives no request
+	ended   bool
 	n       atomic.Int64
 }
 
@@ -309,15 +306,25 @@ func (u *upload) Read(p []byte) (int, error) {
 	if !u.a.call { // whose client may listen for hours and say nothing
 		_ = u.a.rc.SetReadDeadline(time.Now().Add(u.a.conn.h.limits.stall)) // fails only on a closed connection
 	}
+	if u.ctx.Err() != nil { // the deadline may have undone the cut's own
+		return 0, context.Cause(u.ctx)
+	}
 	n, err := u.ReadCloser.Read(p)
 	u.n.Add(int64(n))
 	if err != nil {
 		_ = u.a.rc.SetReadDeadline(time.Time{})
 	}
-	if errors.Is(err, io.EOF) {
-		for name := range u.trailer { // those that were announced, and not taken out
+	if u.ended = errors.Is(err, io.EOF); u.ended {
+		u.trail()
+	}
+	return n, err
+}
+
+// trail passes on, at the body's end, the trailers that were announced and not taken out.
+func (u *upload) trail() {
+	for name := range u.trailer {
+		if u.ended {
 			u.trailer[name] = u.from.Trailer[name]
 		}
 	}
-	return n, err
 }

@@ -12,53 +12,60 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/session"
 )
 
 // websocket carries one websocket (RFC 6455): the handshake, then frames as they come,
 // counted, so that the cut finds a boundary and says 1008 there.
-func (l *live) websocket(ctx context.Context, c *conn, a *answer, body *upload, r *http.Request) (framesUp, framesDown int64) {
+func (l *live) websocket(ctx context.Context, c *conn, a *answer, body *upload, r *http.Request, done *audit.RequestDone) {
 	if !l.site.Websocket && len(l.scope.Methods) == 0 {
 		c.refuse(a, r, l.site, outside("the policy lets no websockets through to "+l.site.target))
-		return 0, 0
+		return
 	}
 	target, err := l.to.dial(ctx)
 	if err != nil {
 		c.refuse(a, r, l.site, l.whyNot(ctx, err))
-		return 0, 0
+		return
 	}
 	defer target.Close() //nolint:errcheck // what counts was said before
 	res, in, err := exchange(ctx, target, l.upgrade(ctx, r))
 	if err != nil {
 		c.refuse(a, r, l.site, l.whyNot(ctx, err))
-		return 0, 0
+		return
 	}
 	cleanAnswer(res.Header)
+	done.Headers = l.rules.Headers(res.Header)
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		defer res.Body.Close() //nolint:errcheck // read
 		plainAnswer(a, res)
-		return 0, 0
+		return
 	}
 	if !strings.EqualFold(res.Header.Get("Upgrade"), "websocket") {
 		c.refuse(a, r, l.site, l.whyNot(ctx, fmt.Errorf("the target changes to %q", res.Header.Get("Upgrade"))))
-		return 0, 0
+		return
+	}
+	if len(res.Header.Values("Sec-Websocket-Extensions")) > 0 && l.rules.Messages() {
+		c.refuse(a, r, l.site, l.whyNot(ctx, errors.New("the target takes an extension that nobody has offered")))
+		return
 	}
 	client, err := a.take(res)
 	if err != nil {
-		return 0, 0 // the client has gone
+		return // the client has gone
 	}
 	defer client.Close() //nolint:errcheck // what counts was said before
 	buffered, _ := in.Peek(in.Buffered())
-	up, down := &frames{}, &frames{}
+	up, down := l.rules.Frames(l.recorder, done.N, "up"), l.rules.Frames(l.recorder, done.N, "down")
 	err = proxy.Relay(ctx, client, before(buffered, target), up, down)
-	body.n.Store(up.bytes)
-	a.bytes.Store(down.bytes)
+	_, _ = up.Close(), down.Close() // where the record fails the session ends by itself
+	done.Up, done.Down = up.Count, down.Count
+	body.n.Store(up.Bytes)
+	a.bytes.Store(down.Bytes)
 	var ended *session.Ended
 	if errors.As(err, &ended) && !errors.Is(err, proxy.ErrReset) {
 		farewell(client, ended.Say)
 	}
-	return up.count, down.count
 }
 
 // upgrade is the request that goes to the target.
@@ -66,6 +73,9 @@ func (l *live) upgrade(ctx context.Context, r *http.Request) *http.Request {
 	out := r.Clone(ctx)
 	out.Body, out.ContentLength, out.Trailer, out.TransferEncoding = nil, 0, nil, nil
 	hop(out.Header)
+	if l.rules.Messages() {
+		out.Header.Del("Sec-Websocket-Extensions") // compressed messages could not be read
+	}
 	l.dress(out)
 	out.Header.Set("Connection", "Upgrade")
 	out.Header.Set("Upgrade", "websocket")
@@ -169,78 +179,3 @@ func farewell(client net.Conn, say string) {
 	_ = client.SetReadDeadline(time.Now().Add(proxy.CutWait))
 	_, _ = io.Copy(io.Discard, io.LimitReader(client, 1<<20)) // closing with input unread would lose the frame
 }
-
-// frames follows one direction of a websocket (RFC 6455, section 5.2).
-type frames struct {
-	head  [14]byte
-	have  int    // bytes of head
-	left  uint64 // bytes of the payload that are to come
-	shown int    // bytes of the frame that were shown
-	count int64
-	bytes int64
-}
-
-// Observe implements proxy.Observer. Frames go on unchanged.
-func (f *frames) Observe(p []byte) (proxy.Verdict, error) {
-	f.bytes += int64(len(p))
-	for len(p) > 0 {
-		if f.left > 0 {
-			n := int(min(uint64(len(p)), f.left))
-			f.left -= uint64(n)
-			f.shown += n
-			p = p[n:]
-			f.endFrame()
-			continue
-		}
-		f.head[f.have] = p[0]
-		f.have++
-		f.shown++
-		p = p[1:]
-		if f.have < 2 || f.have < f.size() {
-			continue
-		}
-		f.left = f.length()
-		f.count++
-		if f.left > 1<<62 {
-			return proxy.Pass, fmt.Errorf("a websocket frame of %d bytes", f.left)
-		}
-		f.have = 0
-		f.endFrame()
-	}
-	return proxy.Pass, nil
-}
-
-func (f *frames) endFrame() {
-	if f.left == 0 {
-		f.shown = 0
-	}
-}
-
-// size is how long the frame's head is.
-func (f *frames) size() int {
-	n := 2
-	switch f.head[1] & 0x7f {
-	case 126:
-		n += 2
-	case 127:
-		n += 8
-	}
-	if f.head[1]&0x80 != 0 {
-		n += 4
-	}
-	return n
-}
-
-func (f *frames) length() uint64 {
-	switch n := f.head[1] & 0x7f; n {
-	case 126:
-		return uint64(binary.BigEndian.Uint16(f.head[2:]))
-	case 127:
-		return binary.BigEndian.Uint64(f.head[2:])
-	default:
-		return uint64(n)
-	}
-}
-
-// Tail implements proxy.Observer.
-func (f *frames) Tail() int { return f.shown }

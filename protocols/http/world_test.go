@@ -365,8 +365,8 @@ func (s said) problem(t testing.TB) problem {
 	return p
 }
 
-// record is what a recording holds, by kind.
-type record struct {
+// recorded is what a recording holds, by kind.
+type recorded struct {
 	requests []audit.Request
 	done     []audit.RequestDone
 	bodies   []audit.Body
@@ -376,7 +376,7 @@ type record struct {
 
 // record is what was recorded of somebody's newest session, of a role and a target
 // where they are named, once it is over.
-func (w *world) record(t testing.TB, by identity.SignIn, of ...string) (r record) {
+func (w *world) record(t testing.TB, by identity.SignIn, of ...string) (r recorded) {
 	t.Helper()
 	var id string
 	eventually(t, "the session does not end", func() bool {
