@@ -146,8 +146,15 @@ func TestGrantPage(t *testing.T) {
 	})
 }
 
-// running makes a live session whose recording has some statements.
-func (f *fixture) running(t *testing.T, alice, bob *browser) (sess *session.Session, stop func() error) {
+var statements = []audit.Track{
+	audit.Query{N: 1, Kind: "execute", SQL: "select id from orders where note = $1 -- <script>alert(1)</script>", Binds: [][]byte{[]byte("x\x1b[31m"), nil}},
+	audit.QueryDone{N: 1, Tag: "SELECT 1", Rows: 1, Took: 2 * time.Millisecond},
+	audit.Query{N: 2, Kind: "simple", SQL: "update orders set paid = true"},
+	audit.QueryDone{N: 2, SQLState: "25006", Message: "read-only transaction", Took: time.Millisecond},
+}
+
+// running makes a live session whose recording has some lines; default: some statements.
+func (f *fixture) running(t *testing.T, alice, bob *browser, tracks ...audit.Track) (sess *session.Session, stop func() error) {
 	t.Helper()
 	c := f.connect(t, "orders", "reader", "127.0.0.1:5000")
 	alice.get(c.link).want(t, 200)
@@ -161,12 +168,10 @@ func (f *fixture) running(t *testing.T, alice, bob *browser) (sess *session.Sess
 	go func() {
 		ended <- c.sess.Run(ctx, func(ctx context.Context, up *session.Upstream) error {
 			var err error
-			for _, track := range []audit.Track{
-				audit.Query{N: 1, Kind: "execute", SQL: "select id from orders where note = $1 -- <script>alert(1)</script>", Binds: [][]byte{[]byte("x\x1b[31m"), nil}},
-				audit.QueryDone{N: 1, Tag: "SELECT 1", Rows: 1, Took: 2 * time.Millisecond},
-				audit.Query{N: 2, Kind: "simple", SQL: "update orders set paid = true"},
-				audit.QueryDone{N: 2, SQLState: "25006", Message: "read-only transaction", Took: time.Millisecond},
-			} {
+			if tracks == nil {
+				tracks = statements
+			}
+			for _, track := range tracks {
 				err = errors.Join(err, up.Recorder().Write(track))
 			}
 			recorded <- err

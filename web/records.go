@@ -86,6 +86,8 @@ func (s *Web) opened(v *visit) (session.Record, audit.Recording, error) {
 // recordingPage is what recording.html shows.
 type recordingPage struct {
 	Session    session.Record
+	What       string // what its lines are, "statement"
+	Column     string // what Rows is of them
 	Statements int
 	Errors     int
 	RowsOut    int64
@@ -111,6 +113,7 @@ type lineView struct {
 	Error string
 	Rows  string
 	Took  string
+	Parts []partView
 	end   time.Time
 }
 
@@ -119,7 +122,7 @@ func (s *Web) recording(v *visit) error {
 	if err != nil {
 		return err
 	}
-	page := recordingPage{Session: record}
+	page := recordingPage{Session: record, What: "statement", Column: "Rows"}
 	if err := page.read(v, recording); err != nil {
 		return err
 	}
@@ -154,6 +157,8 @@ func (p *recordingPage) read(v *visit, recording audit.Recording) error {
 			if i, ok := at[track.N]; ok {
 				p.Lines[i].done(track)
 			}
+		case audit.Request, audit.RequestDone, audit.Body, audit.Message:
+			p.http(line, at)
 		case audit.Note:
 			if len(p.Lines) < maxShown {
 				p.Lines = append(p.Lines, lineView{At: track.At, Text: cut(track.Text, maxSQL), Tags: []string{"the gate"}})

@@ -86,6 +86,12 @@ type recorded struct {
 	Message  string            `json:"message"`
 	Took     int64             `json:"took_us"`
 	Text     string            `json:"text"`
+	Method   string            `json:"method"`
+	Path     string            `json:"path"`
+	Status   int               `json:"status"`
+	Call     string            `json:"call"`
+	Sent     int64             `json:"sent"`
+	Cut      bool              `json:"cut"`
 }
 
 func recordingLine(raw []byte) (string, error) {
@@ -105,6 +111,17 @@ func recordingLine(raw []byte) (string, error) {
 		text := fmt.Sprintf("%s  %s: %d rows, %d bytes, %v", at, cli.Safe(r.Tag), r.Rows, r.Bytes, time.Duration(r.Took)*time.Microsecond)
 		if r.SQLState != "" {
 			text = fmt.Sprintf("%s  %s %s", at, cli.Safe(r.SQLState), cli.Safe(r.Message))
+		}
+		return text, nil
+	case "request":
+		return at + cli.Safe(r.Method+" "+r.Path), nil
+	case "request-done":
+		text := fmt.Sprintf("%s  %d: %d bytes up, %d bytes down, %v", at, r.Status, r.Sent, r.Bytes, time.Duration(r.Took)*time.Microsecond)
+		if r.Call != "" {
+			text += ", gRPC " + cli.Safe(r.Call)
+		}
+		if r.Cut {
+			text += ", not the whole answer"
 		}
 		return text, nil
 	case "note":
