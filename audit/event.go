@@ -63,6 +63,10 @@ const (
 	GrantReleased = "grant.released"
 	GrantExtended = "grant.extended"
 
+	GlassBroken   = "glass.broken"   // a break-glass rule gave a grant, or lengthened it
+	ReviewOverdue = "review.overdue" // and closes the door of its target
+	ReviewDone    = "review.done"
+
 	SessionStarted = "session.started"
 	SessionEnded   = "session.ended"
 	SessionAlarm   = "session.alarm"

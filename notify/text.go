@@ -70,6 +70,12 @@ func subject(n session.Notice) string {
 		thing = "Timed out: " + thing
 	case session.NoticeWithdrawn:
 		thing = "Withdrawn: " + thing
+	case session.NoticeGlassBroken:
+		thing = "Glass broken: " + n.Request.User.String() + ", " + thing
+	case session.NoticeReviewOverdue:
+		thing = "Review overdue: " + n.Request.User.String() + ", " + thing
+	case session.NoticeReviewDone:
+		thing = "Reviewed: " + thing
 	}
 	return line(thing, maxSubject)
 }

@@ -25,7 +25,10 @@ type Ask struct {
 	Duration time.Duration // 0: as long as the rule allows
 	Reason   string
 	Ticket   string
-	NoWait   bool // answer instead of holding: the refusal names the request
+	// BreakGlass asks for the break-glass rules and for no others. No client says it: a
+	// person does, on a page or by the command line.
+	BreakGlass bool
+	NoWait     bool // answer instead of holding: the refusal names the request
 	// NoRequest uses a grant that runs, or a rule that asks nobody, and never makes a
 	// request: *Held then says where a person can. For what a browser does by itself.
 	NoRequest bool

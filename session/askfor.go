@@ -15,6 +15,7 @@ type NewRequest struct {
 	Target, Role, Object string
 	Reason, Ticket       string
 	Duration             time.Duration
+	BreakGlass           bool   // ask for the break-glass rules, which ask nobody and are reviewed
 	Extends              string // one's own running grant to lengthen; target, role and object are its
 }
 
@@ -35,7 +36,7 @@ func (g *Gate) Ask(ctx context.Context, by identity.SignIn, addr netip.Addr, n N
 			return Request{}, err
 		}
 	}
-	ask := Ask{Target: n.Target, Role: n.Role, Object: n.Object, Duration: n.Duration, Reason: n.Reason, Ticket: n.Ticket}
+	ask := Ask{Target: n.Target, Role: n.Role, Object: n.Object, Duration: n.Duration, Reason: n.Reason, Ticket: n.Ticket, BreakGlass: n.BreakGlass}
 	if err := ask.check(); err != nil {
 		return Request{}, err
 	}
@@ -79,6 +80,7 @@ func (g *Gate) extension(ctx context.Context, by identity.SignIn, n NewRequest) 
 		case gr.Times >= gr.Decision.Extensions:
 			return &Denied{Reason: fmt.Sprintf("rule %s lets this be extended %d times, and it has been", gr.Decision.Rule, gr.Decision.Extensions), Next: "ask again when it has ended"}
 		}
+		n.BreakGlass = gr.Decision.BreakGlass
 		n.Target, n.Role, n.Object = gr.Key.Target, gr.Key.Role, gr.Key.Object
 		if n.Reason == "" {
 			n.Reason = gr.Reason

@@ -16,7 +16,9 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/credential"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/deadline"
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/session/outbox"
 )
 
 // Config is what a Gate is made of.
@@ -60,9 +62,9 @@ type Config struct {
 type Gate struct {
 	c      Config
 	policy atomic.Pointer[policy.Policy]
-	seq    *sequencer
+	seq    *outbox.Sequencer
 	hub    *hub
-	due    *due
+	due    *deadline.Queue
 
 	stopped chan struct{} // closed once the gate takes nothing new and has failed or stopped
 
@@ -107,13 +109,13 @@ func New(c Config, p *policy.Policy) (*Gate, error) {
 	}
 	c.Logger = orDiscard(c.Logger)
 	g := &Gate{
-		c: c, seq: newSequencer(c.Store, c.Log), hub: newHub(),
+		c: c, seq: outbox.New(c.Store, c.Log), hub: newHub(),
 		stopped:  make(chan struct{}),
 		openings: map[*opening]struct{}{}, live: map[string]*Session{}, holds: map[string]*hold{},
 		perSource: map[netip.Addr]int{}, waiting: map[string]int{}, cut: map[string]*Ended{}, refusals: map[string]int{},
 		closing: &Ended{Cause: "stopping", Say: "the gate has not started yet"},
 	}
-	g.due = newDue(g.passed)
+	g.due = deadline.New(g.passed, dueKinds...)
 	g.policy.Store(p)
 	return g, nil
 }
@@ -121,11 +123,11 @@ func New(c Config, p *policy.Policy) (*Gate, error) {
 // Start closes the record of sessions that a crash left open, ends what has nobody who
 // waits or may use it any more, arms the ends of the rest, and begins to serve.
 func (g *Gate) Start(ctx context.Context) error {
-	if err := g.seq.check(ctx); err != nil {
+	if err := g.seq.Check(ctx); err != nil {
 		return err
 	}
-	g.busy.Go(g.seq.run)
-	g.seq.notify() // what a crash left in the outbox
+	g.busy.Go(g.seq.Run)
+	g.seq.Kick() // what a crash left in the outbox
 	err := g.recover(ctx)
 	if err == nil {
 		err = g.resume(ctx)
@@ -133,7 +135,7 @@ func (g *Gate) Start(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, g.abandon())
 	}
-	g.busy.Go(g.due.run)
+	g.busy.Go(g.due.Run)
 	g.busy.Go(g.countRefusals)
 	g.busy.Go(g.watchLog)
 	g.mu.Lock()
@@ -143,7 +145,7 @@ func (g *Gate) Start(ctx context.Context) error {
 }
 
 func (g *Gate) abandon() error {
-	g.seq.close()
+	g.seq.Close()
 	g.busy.Wait()
 	return nil
 }
@@ -158,7 +160,7 @@ func (g *Gate) Stop(ctx context.Context, grace time.Duration) error {
 	g.eachLive(func(s *Session) { s.warn(fmt.Sprintf("the gate stops in %s", Span(grace))) })
 	g.drainLive(ctx, grace)
 	g.eachLive(func(s *Session) { s.cancel(why) })
-	g.due.close()
+	g.due.Close()
 	if err := g.drained(ctx); err != nil {
 		return fmt.Errorf("stop: sessions did not end: %w", err)
 	}
@@ -166,14 +168,14 @@ func (g *Gate) Stop(ctx context.Context, grace time.Duration) error {
 		return t.Log(audit.Event{Type: audit.GateStopped, Actor: "gate", Body: map[string]any{"node": g.c.Node}})
 	})
 	if err == nil {
-		g.seq.notify()
-		err = g.seq.wait(ctx, counter)
+		g.seq.Kick()
+		err = g.seq.Wait(ctx, counter)
 	}
 	for errors.Is(err, audit.ErrFull) && ctx.Err() == nil { // what is in the outbox goes out once there is space
 		time.Sleep(100 * time.Millisecond)
-		err = g.seq.wait(ctx, counter)
+		err = g.seq.Wait(ctx, counter)
 	}
-	g.seq.close()
+	g.seq.Close()
 	g.hub.close()
 	g.shut()
 	g.busy.Wait()
@@ -331,15 +333,15 @@ func (g *Gate) permit(ctx context.Context, fn func(Tx) error, changes ...Change)
 	if err := g.Ready(); err != nil {
 		return err
 	}
-	if g.seq.isFull() {
+	if g.seq.Full() {
 		return full(audit.ErrFull)
 	}
 	counter, err := g.c.Store.Update(ctx, fn)
 	if err != nil {
 		return full(err)
 	}
-	g.seq.notify()
-	if err := g.seq.wait(ctx, counter); err != nil {
+	g.seq.Kick()
+	if err := g.seq.Wait(ctx, counter); err != nil {
 		return full(err)
 	}
 	g.hub.tell(changes...)
@@ -358,7 +360,7 @@ func (g *Gate) restrict(ctx context.Context, fn func(Tx) error, changes ...Chang
 		return err
 	}
 	if counter > 0 {
-		g.seq.notify()
+		g.seq.Kick()
 	}
 	g.hub.tell(changes...)
 	return nil
@@ -370,8 +372,12 @@ func isUsers(err error) bool {
 	return ok || errors.Is(err, ErrTransition)
 }
 
-// full says a full disk in words for users; everything else stays as it is.
+// full says in words for users that a disk is full or the gate stops; everything else
+// stays as it is.
 func full(err error) error {
+	if errors.Is(err, outbox.ErrClosed) {
+		return ErrStopping
+	}
 	if errors.Is(err, audit.ErrFull) {
 		return &Failed{Say: "the gate's disk is full, so nothing new opens until there is space; ask the platform team", Err: err}
 	}
@@ -384,8 +390,8 @@ func (g *Gate) Settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.seq.notify()
-	return g.seq.wait(ctx, counter)
+	g.seq.Kick()
+	return g.seq.Wait(ctx, counter)
 }
 
 // view reads state.

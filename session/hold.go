@@ -60,6 +60,8 @@ type Confirmation struct {
 	Ticket   string
 	Duration time.Duration
 	Keep     bool // keep the request for the next connection if this one goes
+	// BreakGlass asks for the break-glass rules, and for no others.
+	BreakGlass bool
 }
 
 // A HeldView is a held connection as its page shows it.
@@ -76,6 +78,7 @@ type HeldView struct {
 	Ticket       string
 	Duration     time.Duration
 	Decision     policy.Decision // what the policy says now; for a reason not given yet, of one that is
+	Glass        policy.Decision // what it says of breaking the glass
 	Same         bool            // connection and browser come from one address
 	Browser      netip.Addr
 	Existing     *Grant // a grant that would serve this connection at once
@@ -109,7 +112,7 @@ func (g *Gate) confirmed(ctx context.Context, ask Ask, notice func(string) error
 	select {
 	case c := <-h.confirm:
 		who := caller{user: c.signIn.User, signIn: c.signIn.ID, proof: ask.Proof.Kind, browser: c.browser, keep: c.said.Keep, hold: h}
-		ask.Reason, ask.Ticket, ask.Duration = c.said.Reason, c.said.Ticket, c.said.Duration
+		ask.Reason, ask.Ticket, ask.Duration, ask.BreakGlass = c.said.Reason, c.said.Ticket, c.said.Duration, c.said.BreakGlass
 		return who, ask, nil
 	case <-timer.C:
 		return fail(&Ended{Cause: ErrTimedOut.Cause, Say: "nobody confirmed this connection within " + Span(g.c.SignInWait) + "; nothing was opened, connect again for a new link", At: time.Now()})
@@ -262,11 +265,17 @@ func (g *Gate) heldView(ctx context.Context, h *hold, by identity.SignIn, addr n
 		v.Existing, err = g.serving(t, p, in, caller{}, time.Now())
 		return err
 	})
-	v.Decision = p.Decide(in)
-	if v.Decision.Field == "reason" {
-		in.Reason = "given below"
-		v.Decision = p.Decide(in)
+	said := func(in policy.Input) policy.Decision {
+		d := p.Decide(in)
+		if d.Field == "reason" {
+			in.Reason = "given below"
+			d = p.Decide(in)
+		}
+		return d
 	}
+	v.Decision = said(in)
+	in.BreakGlass = true
+	v.Glass = said(in)
 	return v, err
 }
 
@@ -333,7 +342,7 @@ func (g *Gate) phrase(ctx context.Context, h *hold, by identity.SignIn, picked s
 // mendable refuses, while the hold goes on, what the person can put right.
 func (g *Gate) mendable(ctx context.Context, h *hold, by identity.SignIn, addr netip.Addr, c Confirmation) error {
 	ask := h.ask
-	ask.Reason, ask.Ticket, ask.Duration = c.Reason, c.Ticket, c.Duration
+	ask.Reason, ask.Ticket, ask.Duration, ask.BreakGlass = c.Reason, c.Ticket, c.Duration, c.BreakGlass
 	in := ask.input(caller{user: by.User, proof: h.ask.Proof.Kind, browser: addr}, time.Now())
 	d := g.Policy().Decide(in)
 	if d.Effect == policy.Allow || d.Field == "" {

@@ -155,6 +155,9 @@ func (g *Gate) serving(t Tx, p *policy.Policy, in policy.Input, who caller, now 
 		if who.grant != "" && gr.ID != who.grant {
 			continue
 		}
+		if in.BreakGlass && !gr.Decision.BreakGlass { // what there is already may be less than that
+			continue
+		}
 		if !now.Before(gr.Ends) || g.isCut(gr.ID) != nil || !sameRun(gr.User, in.User) {
 			continue
 		}

@@ -103,7 +103,13 @@ func (g *Gate) grant(t Tx, r *Request, d policy.Decision, now time.Time) (*Grant
 	if err := g.saveRequest(t, *r, audit.RequestApproved, r.decider(), nil); err != nil {
 		return nil, err
 	}
-	return &gr, saveGrant(t, gr, audit.GrantActive, r.decider(), nil)
+	if err := saveGrant(t, gr, audit.GrantActive, r.decider(), nil); err != nil {
+		return nil, err
+	}
+	if d.BreakGlass {
+		return &gr, g.breakGlass(t, gr, *r)
+	}
+	return &gr, nil
 }
 
 // lengthen gives a running grant a later end, under the same scope. Its live
@@ -128,6 +134,11 @@ func (g *Gate) lengthen(t Tx, r *Request, now time.Time, length time.Duration, b
 	r.Outcome = "extended until " + clock(gr.Ends)
 	if err := g.saveRequest(t, *r, audit.RequestApproved, r.decider(), nil); err != nil {
 		return nil, err
+	}
+	if gr.Decision.BreakGlass {
+		if err := g.breakGlass(t, gr, *r); err != nil {
+			return nil, err
+		}
 	}
 	live, err := t.Sessions(Filter{State: "live", Grant: gr.ID})
 	if err != nil {

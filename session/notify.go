@@ -13,10 +13,14 @@ const (
 	NoticeDenied    = "request.denied"
 	NoticeTimedOut  = "request.timed-out"
 	NoticeWithdrawn = "request.withdrawn"
+
+	NoticeGlassBroken   = "glass.broken"
+	NoticeReviewOverdue = "review.overdue"
+	NoticeReviewDone    = "review.done"
 )
 
 // A Notice tells people about a Request: those who can decide that one waits, or the
-// requester how it ended.
+// requester how it ended; those who review it that it broke the glass.
 type Notice struct {
 	Kind    string          // one of the constants above
 	Request Request         // as it stood when the notice was made

@@ -130,6 +130,7 @@ func (a Ask) input(who caller, now time.Time) policy.Input {
 		User: who.user, Proof: who.proof, Target: a.Target, Role: a.Role, Object: a.Object,
 		Duration: a.Duration, Reason: a.Reason, Ticket: a.Ticket,
 		Client: a.Client.Address.Addr().Unmap(), Browser: who.browser.Unmap(), Time: now.UTC(), Need: a.Need,
+		BreakGlass: a.BreakGlass,
 	}
 }
 
@@ -154,9 +155,9 @@ func (g *Gate) lacksReason(ctx context.Context, ask Ask, who caller) bool {
 // that ten connections at once become one request. One of grant and request is nil.
 func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *Grant, r *Request, err error) {
 	p := g.Policy()
-	joined, fresh := "", false
+	joined, fresh, broken := "", false, false
 	err = g.permit(ctx, func(t Tx) error {
-		gr, r, joined, fresh = nil, nil, "", false
+		gr, r, joined, fresh, broken = nil, nil, "", false, false
 		now := time.Now()
 		in := ask.input(who, now)
 		if who.extends == "" {
@@ -178,6 +179,11 @@ func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *G
 		if err := g.enforceable(p, in.Target, d.Scope); err != nil {
 			return err
 		}
+		if in.BreakGlass {
+			if err := g.door(t, in); err != nil {
+				return err
+			}
+		}
 		if !d.Automatic() && who.extends == "" {
 			if r, err = g.joinable(t, in, who); err != nil {
 				return err
@@ -196,7 +202,7 @@ func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *G
 		}
 		if d.Automatic() {
 			gr, err = g.byRule(t, r, now)
-			r = nil
+			r, broken = nil, d.BreakGlass
 			return err
 		}
 		if held {
@@ -215,6 +221,9 @@ func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *G
 	if fresh {
 		g.call(r.ID)
 	}
+	if broken {
+		g.owe(*gr)
+	}
 	return gr, r, nil
 }
 
@@ -222,11 +231,11 @@ func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *G
 func (g *Gate) announce(gr *Grant, r *Request) {
 	if gr != nil {
 		g.lengthenLive(*gr)
-		g.due.add("grant", gr.ID, gr.Ends)
+		g.due.Add("grant", gr.ID, gr.Ends)
 		g.hub.tell(Change{"grant", gr.ID, gr.Key.User})
 	}
 	if r != nil {
-		g.due.add("request", r.ID, r.TimesOut)
+		g.due.Add("request", r.ID, r.TimesOut)
 		g.hub.tell(Change{"request", r.ID, r.User.ID()})
 	}
 }

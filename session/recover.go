@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -42,16 +43,16 @@ func (g *Gate) recover(ctx context.Context) error {
 				}
 				continue
 			}
-			g.due.add("request", r.ID, r.TimesOut)
+			g.due.Add("request", r.ID, r.TimesOut)
 		}
 		active, err := t.Grants(Filter{State: string(GrantActive)})
 		if err != nil {
 			return err
 		}
 		for _, gr := range active {
-			g.due.add("grant", gr.ID, gr.Ends)
+			g.due.Add("grant", gr.ID, gr.Ends)
 		}
-		if err := g.dueWorkloads(t); err != nil {
+		if err := errors.Join(g.dueWorkloads(t), g.dueReviews(t)); err != nil {
 			return err
 		}
 		return t.Log(audit.Event{
@@ -62,8 +63,8 @@ func (g *Gate) recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("write down the start: %w", err)
 	}
-	g.seq.notify()
-	return g.seq.wait(ctx, counter)
+	g.seq.Kick()
+	return g.seq.Wait(ctx, counter)
 }
 
 // stranded withdraws a request whose client was held when the last run ended: it hung

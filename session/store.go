@@ -40,6 +40,10 @@ type Tx interface {
 	Grants(f Filter) ([]Grant, error)
 	SaveGrant(g Grant) error
 
+	Review(id string) (Review, error)
+	Reviews(f Filter) ([]Review, error)
+	SaveReview(r Review) error
+
 	Session(id string) (Record, error)
 	Sessions(f Filter) ([]Record, error)
 	SaveSession(r Record) error
@@ -64,7 +68,7 @@ type Tx interface {
 
 // Filter selects rows; the zero Filter selects all. Newest first.
 type Filter struct {
-	State  string // a state's word; for sessions "live" or "ended"; for sign-ins "standing" or "ended"
+	State  string // a state's word; for sessions "live" or "ended"; for reviews ReviewOpen or ReviewDone; for sign-ins "standing" or "ended"
 	User   string // identity.User.ID
 	Target string
 	Role   string

@@ -106,11 +106,17 @@ func (g *Gate) Grants(ctx context.Context, by identity.SignIn, f Filter) (list [
 	return list, err
 }
 
-// Grant shows one grant, with the same right as Grants; its approvers see it too.
+// Grant shows one grant, with the same right as Grants; its approvers see it too,
+// and who reviews broken glass.
 func (g *Gate) Grant(ctx context.Context, by identity.SignIn, id string) (gr Grant, err error) {
 	err = g.view(ctx, func(t Tx) error {
 		if gr, err = t.Grant(id); err != nil || g.mayLook(by, gr.Key) {
 			return err
+		}
+		if gr.Decision.BreakGlass {
+			if v, err := t.Review(gr.ID); err == nil && v.mayReview(g.Policy(), by.User) == nil {
+				return nil
+			}
 		}
 		r, err := t.Request(gr.Request)
 		if err == nil && !approvedBy(r.Approvals, by.User) {
@@ -192,6 +198,7 @@ type TargetView struct {
 	Longest                time.Duration
 	Reason, Ticket         bool   // whether one is asked for
 	Takes                  string // "1 of: dba", or "nobody's yes"
+	Glass                  string // what breaking the glass for it takes; empty: it cannot be
 }
 
 // Targets lists what this person could ask for now.
@@ -200,7 +207,13 @@ func (g *Gate) Targets(by identity.SignIn) []TargetView {
 	var list []TargetView
 	for _, target := range p.Targets() {
 		for role := range target.Roles {
-			if v, ok := g.couldAsk(p, by.User, target, role); ok {
+			v, plain := g.couldAsk(p, by.User, target, role, false)
+			broken, glass := g.couldAsk(p, by.User, target, role, true)
+			if v.Glass = broken.Takes; !plain {
+				v = broken
+				v.Glass, v.Takes = broken.Takes, "breaking the glass"
+			}
+			if plain || glass {
 				list = append(list, v)
 			}
 		}
@@ -211,9 +224,9 @@ func (g *Gate) Targets(by identity.SignIn) []TargetView {
 	return list
 }
 
-func (g *Gate) couldAsk(p *policy.Policy, u identity.User, target policy.Target, role string) (TargetView, bool) {
+func (g *Gate) couldAsk(p *policy.Policy, u identity.User, target policy.Target, role string, glass bool) (TargetView, bool) {
 	v := TargetView{Target: target.Name, Protocol: target.Protocol, Role: role}
-	ask := Ask{Target: target.Name, Role: role}
+	ask := Ask{Target: target.Name, Role: role, BreakGlass: glass}
 	who := caller{user: u}
 	who.proof = g.bestProof(ask, who)
 	in := ask.input(who, time.Now())
@@ -235,6 +248,9 @@ func (g *Gate) couldAsk(p *policy.Policy, u identity.User, target policy.Target,
 	v.Takes = "nobody's yes"
 	if len(d.Stages) > 0 {
 		v.Takes = g.waitsFor(&Request{User: u, Decision: d})
+	}
+	if glass {
+		v.Takes = "a review by " + ownersOf(d.Review) + " afterwards"
 	}
 	return v, true
 }

@@ -73,7 +73,7 @@ func (g *Gate) outcome(ctx context.Context, id string) (r Request, gr Grant, err
 	if err != nil {
 		return r, gr, err
 	}
-	return r, gr, g.seq.wait(ctx, counter)
+	return r, gr, g.seq.Wait(ctx, counter)
 }
 
 // refusal is the error of a request that ended without a yes.

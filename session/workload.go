@@ -56,7 +56,7 @@ func (g *Gate) byWorkload(ctx context.Context, token identity.Token, from netip.
 		err = g.SignIn(ctx, s)
 	}
 	if err == nil && !known {
-		g.due.add("sign-in", s.ID, s.Expires)
+		g.due.Add("sign-in", s.ID, s.Expires)
 	}
 	return who, err
 }
@@ -136,7 +136,7 @@ func (g *Gate) dueWorkloads(t Tx) error {
 	list, err := t.SignIns(Filter{State: "standing"})
 	for _, s := range list {
 		if s.Via == ViaWorkload {
-			g.due.add("sign-in", s.ID, s.Expires)
+			g.due.Add("sign-in", s.ID, s.Expires)
 		}
 	}
 	return err
@@ -165,7 +165,7 @@ func (g *Gate) passWorkload(t Tx, id string, now time.Time) ([]Change, error) {
 		later = latest(later, gr.Ends)
 	}
 	if now.Before(later) || len(pending)+len(active) > 0 {
-		g.due.add("sign-in", id, latest(later, now.Add(time.Second)))
+		g.due.Add("sign-in", id, latest(later, now.Add(time.Second)))
 		return nil, nil
 	}
 	s.Ended, s.EndedBy = now.UTC(), "its token ended"

@@ -27,9 +27,12 @@ import (
 //go:embed schema.sql
 var schema string
 
-// schemaVersion is kept in SQLite's user_version. A newer database is refused, an
-// older one is migrated step by step in one transaction each.
-const schemaVersion = 1
+//go:embed reviews.sql
+var reviews string
+
+// steps make a database what it is now; how many of them were taken is kept in SQLite's
+// user_version. A newer database is refused, an older one takes the steps that it lacks.
+func steps() []string { return []string{schema, reviews} }
 
 // batch is how many updates may share one commit.
 const batch = 256
@@ -132,21 +135,23 @@ func migrate(conn *sql.Conn) error {
 	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 		return err
 	}
-	if version > schemaVersion {
-		return fmt.Errorf("the database has schema %d, this sallyport knows %d; run the newer sallyport", version, schemaVersion)
+	all := steps()
+	if version > len(all) {
+		return fmt.Errorf("the database has schema %d, this sallyport knows %d; run the newer sallyport", version, len(all))
 	}
-	if version == schemaVersion {
-		return nil
+	for ; version < len(all); version++ {
+		tx, err := conn.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		if _, err = tx.ExecContext(ctx, all[version]+fmt.Sprintf("PRAGMA user_version = %d;", version+1)); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+		if err := tx.Commit(); err != nil {
+			return err
+		}
 	}
-	tx, err := conn.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	_, err = tx.ExecContext(ctx, schema+fmt.Sprintf("PRAGMA user_version = %d;", schemaVersion))
-	if err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	return tx.Commit()
+	return nil
 }
 
 // Close waits for updates under way and closes the database.

@@ -88,6 +88,24 @@ func (t *tx) SaveGrant(g session.Grant) error {
 		g.ID, string(g.State), g.Key.User, g.SignIn, g.Key.Target, g.Key.Role, g.Key.Object, g.Request, g.Ends.UnixNano(), g.Starts.UnixNano(), string(data))
 }
 
+func (t *tx) Review(id string) (session.Review, error) {
+	return one[session.Review](t, "SELECT data FROM reviews WHERE id = ?", id)
+}
+
+func (t *tx) Reviews(f session.Filter) ([]session.Review, error) {
+	return many[session.Review](t, "reviews", f)
+}
+
+func (t *tx) SaveReview(r session.Review) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return t.save(`INSERT INTO reviews (id, state, user, target, role, object, created, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (id) DO UPDATE SET state = excluded.state, user = excluded.user, target = excluded.target, data = excluded.data`,
+		r.ID, r.State, r.Key.User, r.Key.Target, r.Key.Role, r.Key.Object, r.Opened.UnixNano(), string(data))
+}
+
 func (t *tx) Session(id string) (session.Record, error) {
 	return one[session.Record](t, "SELECT data FROM sessions WHERE id = ?", id)
 }

@@ -88,6 +88,7 @@ type apiHeld struct {
 	Until    time.Time       `json:"until"`
 	Phrases  []string        `json:"phrases,omitempty"`
 	Decision policy.Decision `json:"decision"`
+	Glass    policy.Decision `json:"break_glass"` // what the policy says of that
 	Same     bool            `json:"same_address"`
 	Existing *session.Grant  `json:"existing,omitempty"`
 	Request  string          `json:"request,omitempty"`
@@ -97,7 +98,7 @@ type apiHeld struct {
 func heldReply(v *visit, h session.HeldView) error {
 	return reply(v, http.StatusOK, apiHeld{
 		ID: h.ID, State: h.State, Target: h.Target, Role: h.Role, Object: h.Object, Client: h.Client, Since: h.Since, Until: h.Until,
-		Phrases: h.Phrases, Decision: h.Decision, Same: h.Same, Existing: h.Existing, Request: h.Request, Outcome: h.Outcome,
+		Phrases: h.Phrases, Decision: h.Decision, Glass: h.Glass, Same: h.Same, Existing: h.Existing, Request: h.Request, Outcome: h.Outcome,
 	})
 }
 
@@ -116,6 +117,7 @@ func (s *Web) apiConfirm(v *visit) error {
 		Ticket   string `json:"ticket"`
 		Duration string `json:"duration"`
 		Keep     bool   `json:"keep"`
+		Glass    bool   `json:"break_glass"`
 	}
 	if err := body(v, &in); err != nil {
 		return err
@@ -125,7 +127,7 @@ func (s *Web) apiConfirm(v *visit) error {
 		return err
 	}
 	hold, err := s.gate.Confirm(v.r.Context(), v.id(), v.by, v.addr, session.Confirmation{
-		Phrase: in.Phrase, Reason: in.Reason, Ticket: in.Ticket, Duration: d, Keep: in.Keep,
+		Phrase: in.Phrase, Reason: in.Reason, Ticket: in.Ticket, Duration: d, Keep: in.Keep, BreakGlass: in.Glass,
 	})
 	if err != nil {
 		return err

@@ -110,6 +110,14 @@ rule "billing-write" {
     from  = { groups = ["dba"] }
   }
 }
+break_glass "sev1" {
+  target  = { name = "billing" }
+  role    = ["writer"]
+  who     = { groups = ["engineering"] }
+  longest = "1h"
+  reason  = "required"
+  review  = { groups = ["security"], within = "24h" }
+}
 right "review" { who = { groups = ["security"] } }
 right "audit"  { who = { groups = ["security"] } }
 right "cut"    { who = { groups = ["security"] } }

@@ -76,6 +76,7 @@ func (s *Web) confirm(v *visit) error {
 func confirmation(fields url.Values) (session.Confirmation, error) {
 	c := session.Confirmation{
 		Phrase: fields.Get("phrase"), Reason: oneLine(fields.Get("reason")), Ticket: fields.Get("ticket"), Keep: fields.Get("keep") == "yes",
+		BreakGlass: fields.Get("glass") == "yes",
 	}
 	var err error
 	c.Duration, err = duration(fields.Get("for"))

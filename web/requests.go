@@ -131,7 +131,7 @@ func (s *Web) showRequest(v *visit, code int, r session.Request, verdict session
 		} else {
 			page.WhyNot = sentence(s.message(err))
 		}
-		page.Stale = !page.Mine && s.now().Sub(v.by.Created) > freshFor
+		page.Stale = !page.Mine && s.stale(v)
 		if page.Mine {
 			data.Refresh = 5
 		}
@@ -201,7 +201,7 @@ func (s *Web) decide(v *visit) error {
 // verdict gives the answer to the gate. A yes needs a person who signed in just now:
 // a screen left open, or a token lying about, must not approve.
 func (s *Web) verdict(v *visit, verdict session.Verdict) (session.Request, error) {
-	if verdict.Yes && s.now().Sub(v.by.Created) > freshFor {
+	if verdict.Yes && s.stale(v) {
 		return session.Request{}, &session.Denied{Reason: "a yes needs a sign-in of the last ten minutes", Next: "sign in again"}
 	}
 	return s.gate.Decide(v.r.Context(), v.by, v.id(), verdict)
@@ -221,17 +221,28 @@ type askPage struct {
 	For     string
 	Problem string
 	Field   string
-	To      string // where on the target's host the browser came from; empty: it did not
+	Glass   []string // for what the glass can be broken: "orders as writer"
+	To      string   // where on the target's host the browser came from; empty: it did not
 }
 
 func (s *Web) askForm(v *visit) error {
 	q := v.r.URL.Query()
-	page := askPage{Targets: s.gate.Targets(v.by), Filled: session.NewRequest{
+	page := askPage{Filled: session.NewRequest{
 		Target: q.Get("target"), Role: q.Get("role"), Object: q.Get("object"), Reason: q.Get("reason"), Ticket: q.Get("ticket"),
-		Extends: q.Get("extends"),
+		Extends: q.Get("extends"), BreakGlass: q.Get("glass") == "yes",
 	}}
 	page.To = q.Get("to")
-	return s.show(v, http.StatusOK, "new", view{Title: "Ask for access", Body: page})
+	return s.showAsk(v, http.StatusOK, page)
+}
+
+func (s *Web) showAsk(v *visit, code int, page askPage) error {
+	page.Targets = s.gate.Targets(v.by)
+	for _, t := range page.Targets {
+		if t.Glass != "" {
+			page.Glass = append(page.Glass, t.Target+" as "+t.Role)
+		}
+	}
+	return s.show(v, code, "new", view{Title: "Ask for access", Body: page})
 }
 
 func (s *Web) ask(v *visit) error {
@@ -242,6 +253,7 @@ func (s *Web) ask(v *visit) error {
 	n := session.NewRequest{
 		Target: fields.Get("target"), Role: fields.Get("role"), Object: fields.Get("object"),
 		Reason: oneLine(fields.Get("reason")), Ticket: fields.Get("ticket"), Extends: fields.Get("extends"),
+		BreakGlass: fields.Get("glass") == "yes",
 	}
 	if n.Target == "" { // the form's one list of targets with their roles
 		n.Target, n.Role = pair(fields.Get("access"))
@@ -253,8 +265,8 @@ func (s *Web) ask(v *visit) error {
 	}
 	var invalid *session.Invalid
 	if errors.As(err, &invalid) && v.page() {
-		page := askPage{Targets: s.gate.Targets(v.by), Filled: n, For: fields.Get("for"), To: fields.Get("to"), Problem: sentence(s.message(err)), Field: invalid.Field}
-		return s.show(v, http.StatusUnprocessableEntity, "new", view{Title: "Ask for access", Body: page})
+		page := askPage{Filled: n, For: fields.Get("for"), To: fields.Get("to"), Problem: sentence(s.message(err)), Field: invalid.Field}
+		return s.showAsk(v, http.StatusUnprocessableEntity, page)
 	}
 	if err != nil {
 		return err

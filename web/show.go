@@ -33,6 +33,7 @@ type view struct {
 	// Set by show.
 	Who   identity.User
 	Nav   []navItem
+	Glass *banner // nil: nothing is broken
 	Style string
 	Code  string
 }
@@ -69,7 +70,10 @@ func (s *Web) loadPages() (map[string]*template.Template, error) {
 func (s *Web) show(v *visit, code int, name string, data view) error {
 	data.Who, data.Style, data.Code = v.by.User, s.assets["style.css"].path, s.assets["app.js"].path
 	if !v.by.User.IsZero() {
-		data.Nav = s.nav(v)
+		data.Nav, data.Glass = s.nav(v), s.glass(v)
+		if data.Topics != "" {
+			data.Topics += " review"
+		}
 	}
 	var b bytes.Buffer
 	if err := s.pages[name].Execute(&b, data); err != nil {

@@ -46,13 +46,14 @@ func readAsk(v *visit) (session.NewRequest, error) {
 		Ticket   string `json:"ticket"`
 		Duration string `json:"duration"`
 		Extends  string `json:"extends"`
+		Glass    bool   `json:"break_glass"`
 	}
 	if err := body(v, &in); err != nil {
 		return session.NewRequest{}, err
 	}
 	d, err := duration(in.Duration)
 	n := session.NewRequest{
-		Target: in.Target, Role: in.Role, Object: in.Object, Reason: in.Reason, Ticket: in.Ticket, Duration: d, Extends: in.Extends,
+		Target: in.Target, Role: in.Role, Object: in.Object, Reason: in.Reason, Ticket: in.Ticket, Duration: d, Extends: in.Extends, BreakGlass: in.Glass,
 	}
 	if n.Extends == "" {
 		err = firstError(err, checkAsk(n))

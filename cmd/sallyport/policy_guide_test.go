@@ -52,7 +52,7 @@ func TestGuideToThePolicy(t *testing.T) {
 			dir = filepath.Join(dir, "policy")
 		}
 	}
-	if ran < 9 || wrote != 4 {
+	if ran < 9 || wrote != 5 {
 		t.Errorf("ran %d blocks and wrote %d files", ran, wrote)
 	}
 }

@@ -80,13 +80,17 @@ func newRequestsShow() *cobra.Command {
 func newRequestsNew() *cobra.Command {
 	var flags clientFlags
 	var reason, ticket, span, object, extends string
+	var glass bool
 	c := &cobra.Command{
 		Use: "new TARGET ROLE", Short: "Ask before you connect",
 		Long: `Makes a request without a connection. Once it is approved, connections of yours to
 that target and role go through until the grant ends. With --extends it asks for more
-time for a grant that runs; its sessions go on without connecting again.`,
+time for a grant that runs; its sessions go on without connecting again.
+With --break-glass it asks for the policy's break-glass rules, which let you in at once:
+everybody is told, and it is reviewed afterwards.`,
 		Example: "  sallyport requests new orders reader --reason \"INC-42 stuck order\" --for 30m\n" +
-			"  sallyport requests new orders reader --extends 7Q2KMX --for 30m",
+			"  sallyport requests new orders reader --extends 7Q2KMX --for 30m\n" +
+			"  sallyport requests new orders writer --break-glass --reason \"INC-9 orders are lost\"",
 		Args: cobra.ExactArgs(2),
 	}
 	flags.add(c)
@@ -95,14 +99,16 @@ time for a grant that runs; its sessions go on without connecting again.`,
 	c.Flags().StringVar(&span, "for", "", "how long, such as 30m (default: as long as the rule allows)")
 	c.Flags().StringVar(&object, "object", "", "what inside the target, such as another database")
 	c.Flags().StringVar(&extends, "extends", "", "one of your running grants, to lengthen it")
+	c.Flags().BoolVar(&glass, "break-glass", false, "ask nobody: at once, loud, and reviewed afterwards")
 	asJSON := cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		gate, err := flags.signedIn()
 		if err != nil {
 			return err
 		}
-		ask := map[string]string{
+		ask := map[string]any{
 			"target": args[0], "role": args[1], "object": object, "reason": reason, "ticket": ticket, "duration": span, "extends": extends,
+			"break_glass": glass,
 		}
 		var raw json.RawMessage
 		if err := gate.post(c.Context(), "/api/v1/requests", ask, &raw); err != nil {

@@ -32,7 +32,7 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: "run", Title: "Run a gate:"},
 		&cobra.Group{ID: "record", Title: "Check the record:"},
 	)
-	root.AddCommand(inGroup("use", newLogin(), newLogout(), newWhoami(), newToken(), newSSHConfig(), newRequests(), newGrants(), newSessions(), newUsers())...)
+	root.AddCommand(inGroup("use", newLogin(), newLogout(), newWhoami(), newToken(), newSSHConfig(), newRequests(), newGrants(), newReviews(), newSessions(), newUsers())...)
 	root.AddCommand(inGroup("run", newDemo(), newServe(), newCheck(), newInit(), policycmd.New(policycmd.Builtin{Protocols: protocolNames(), Scopes: scopes(), Check: checkTargets}))...)
 	root.AddCommand(inGroup("record", newAudit(), newRecordings())...)
 	root.AddCommand(newVersion())

@@ -194,7 +194,7 @@ var session = []Guard{
 		"./session", "TestPolicyReloadKeepsWhoIsStillAllowed", "live connections outlive the grant",
 	},
 	{
-		"session.older-store", "session/sequencer.go",
+		"session.older-store", "session/outbox/outbox.go",
 		"if logged := s.log.Counter(); logged > given {",
 		"if logged := s.log.Counter(); false && logged > given {",
 		"./session", "TestOlderStoreUnderANewerLogRefusesToStart", "a database restored from the past",

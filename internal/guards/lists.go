@@ -9,6 +9,7 @@ var lists = [][]Guard{
 	credential,
 	demo,
 	devidp,
+	glass,
 	http,
 	httpFront,
 	httpLate,

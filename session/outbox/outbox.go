@@ -1,4 +1,6 @@
-package session
+// Package outbox moves what the store has written down into the log, in order, and
+// tells those who wait when an entry of theirs is durable.
+package outbox
 
 import (
 	"context"
@@ -10,12 +12,22 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// outboxPage is how many outbox rows go into the log at once.
-const outboxPage = 1024
+// page is how many outbox rows go into the log at once.
+const page = 1024
 
-// sequencer moves the outbox into the log, in order, and releases whoever waits
+// Store is where the outbox is; session.Store says what its methods promise.
+type Store interface {
+	Outbox(ctx context.Context, after uint64, limit int) ([]audit.Pending, error)
+	Logged(ctx context.Context, counter uint64) error
+	Counter(ctx context.Context) (uint64, error)
+}
+
+// ErrClosed is Wait's answer for an entry that was not durable when the log stopped.
+var ErrClosed = errors.New("the log takes nothing any more")
+
+// A Sequencer moves the outbox into the log, in order, and releases whoever waits
 // for an entry to be durable. One goroutine runs it.
-type sequencer struct {
+type Sequencer struct {
 	store Store
 	log   *audit.Log
 	kick  chan struct{} // holds at most one: there is something in the outbox
@@ -29,16 +41,17 @@ type sequencer struct {
 	err     error         // final
 }
 
-func newSequencer(store Store, log *audit.Log) *sequencer {
-	return &sequencer{
+// New makes a Sequencer that does nothing before Run.
+func New(store Store, log *audit.Log) *Sequencer {
+	return &Sequencer{
 		store: store, log: log, counter: log.Counter(),
 		kick: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), moved: make(chan struct{}),
 	}
 }
 
-// check refuses a database that is older than the log: it would bring back grants
+// Check refuses a database that is older than the log: it would bring back grants
 // that were revoked since.
-func (s *sequencer) check(ctx context.Context) error {
+func (s *Sequencer) Check(ctx context.Context) error {
 	given, err := s.store.Counter(ctx)
 	if err != nil {
 		return err
@@ -50,7 +63,8 @@ func (s *sequencer) check(ctx context.Context) error {
 	return nil
 }
 
-func (s *sequencer) run() {
+// Run logs what comes until Close.
+func (s *Sequencer) Run() {
 	defer close(s.done)
 	for {
 		select {
@@ -67,10 +81,10 @@ func (s *sequencer) run() {
 
 // drain logs all that is in the outbox now. A full disk is waited out: the rows
 // stay where they are, and whoever waits for a permission is told.
-func (s *sequencer) drain() error {
+func (s *Sequencer) drain() error {
 	ctx := context.Background()
 	for {
-		rows, err := s.store.Outbox(ctx, s.durable(), outboxPage)
+		rows, err := s.store.Outbox(ctx, s.durable(), page)
 		if err == nil && len(rows) == 0 {
 			return nil
 		}
@@ -100,7 +114,7 @@ func (s *sequencer) drain() error {
 	}
 }
 
-func (s *sequencer) setFull(full bool) {
+func (s *Sequencer) setFull(full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if full && !s.full {
@@ -110,19 +124,20 @@ func (s *sequencer) setFull(full bool) {
 	s.full = full
 }
 
-func (s *sequencer) isFull() bool {
+// Full reports that rows wait because the log's disk is full.
+func (s *Sequencer) Full() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.full
 }
 
-func (s *sequencer) durable() uint64 {
+func (s *Sequencer) durable() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.counter
 }
 
-func (s *sequencer) advance(counter uint64, err error) {
+func (s *Sequencer) advance(counter uint64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counter = max(s.counter, counter)
@@ -133,17 +148,17 @@ func (s *sequencer) advance(counter uint64, err error) {
 	s.moved = make(chan struct{})
 }
 
-// notify says that the outbox has something in it.
-func (s *sequencer) notify() {
+// Kick says that the outbox has something in it.
+func (s *Sequencer) Kick() {
 	select {
 	case s.kick <- struct{}{}:
 	default:
 	}
 }
 
-// wait returns once the entries up to counter are durable, or with audit.ErrFull
+// Wait returns once the entries up to counter are durable, or with audit.ErrFull
 // where they have to wait for space on the disk.
-func (s *sequencer) wait(ctx context.Context, counter uint64) error {
+func (s *Sequencer) Wait(ctx context.Context, counter uint64) error {
 	for {
 		s.mu.Lock()
 		reached, full, err, moved := s.counter >= counter, s.full, s.err, s.moved
@@ -164,12 +179,13 @@ func (s *sequencer) wait(ctx context.Context, counter uint64) error {
 			if s.durable() >= counter {
 				return nil
 			}
-			return ErrStopping
+			return ErrClosed
 		}
 	}
 }
 
-func (s *sequencer) close() {
+// Close logs what is in the outbox now, and ends Run.
+func (s *Sequencer) Close() {
 	close(s.quit)
 	<-s.done
 }
