@@ -142,7 +142,7 @@ func (g *Gate) Decide(ctx context.Context, by identity.SignIn, id string, v Verd
 		return Request{}, err
 	}
 	g.announce(gr, nil)
-	g.hub.tell(Change{"request", r.ID, r.User.ID()})
+	g.hub.Tell(Change{"request", r.ID, r.User.ID()})
 	g.call(r.ID)
 	return r, nil
 }
@@ -189,7 +189,7 @@ func (g *Gate) deny(ctx context.Context, by identity.SignIn, id string, v Verdic
 	if err != nil {
 		return Request{}, err
 	}
-	g.hub.tell(Change{"request", r.ID, r.User.ID()})
+	g.hub.Tell(Change{"request", r.ID, r.User.ID()})
 	g.call(r.ID)
 	return r, nil
 }
@@ -215,7 +215,7 @@ func (g *Gate) Withdraw(ctx context.Context, by identity.SignIn, id string) erro
 		return g.saveRequest(t, r, audit.RequestWithdrawn, s.User.ID(), nil)
 	})
 	if err == nil {
-		g.hub.tell(Change{"request", r.ID, r.User.ID()})
+		g.hub.Tell(Change{"request", r.ID, r.User.ID()})
 	}
 	return err
 }

@@ -30,7 +30,7 @@ func (g *Gate) passed(kind string, ids []string) {
 	if err != nil {
 		return
 	}
-	g.hub.tell(changes...)
+	g.hub.Tell(changes...)
 	for _, change := range changes {
 		switch change.Kind {
 		case "request":

@@ -17,6 +17,7 @@ import (
 	"github.com/sallyport/sallyport/credential"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/deadline"
+	"github.com/sallyport/sallyport/internal/hub"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/session/outbox"
 )
@@ -63,7 +64,7 @@ type Gate struct {
 	c      Config
 	policy atomic.Pointer[policy.Policy]
 	seq    *outbox.Sequencer
-	hub    *hub
+	hub    *hub.Hub[Change]
 	due    *deadline.Queue
 
 	stopped chan struct{} // closed once the gate takes nothing new and has failed or stopped
@@ -109,7 +110,7 @@ func New(c Config, p *policy.Policy) (*Gate, error) {
 	}
 	c.Logger = orDiscard(c.Logger)
 	g := &Gate{
-		c: c, seq: outbox.New(c.Store, c.Log), hub: newHub(),
+		c: c, seq: outbox.New(c.Store, c.Log), hub: hub.New(Change.key),
 		stopped:  make(chan struct{}),
 		openings: map[*opening]struct{}{}, live: map[string]*Session{}, holds: map[string]*hold{},
 		perSource: map[netip.Addr]int{}, waiting: map[string]int{}, cut: map[string]*Ended{}, refusals: map[string]int{},
@@ -176,7 +177,7 @@ func (g *Gate) Stop(ctx context.Context, grace time.Duration) error {
 		err = g.seq.Wait(ctx, counter)
 	}
 	g.seq.Close()
-	g.hub.close()
+	g.hub.Close()
 	g.shut()
 	g.busy.Wait()
 	return err
@@ -344,7 +345,7 @@ func (g *Gate) permit(ctx context.Context, fn func(Tx) error, changes ...Change)
 	if err := g.seq.Wait(ctx, counter); err != nil {
 		return full(err)
 	}
-	g.hub.tell(changes...)
+	g.hub.Tell(changes...)
 	return nil
 }
 
@@ -362,7 +363,7 @@ func (g *Gate) restrict(ctx context.Context, fn func(Tx) error, changes ...Chang
 	if counter > 0 {
 		g.seq.Kick()
 	}
-	g.hub.tell(changes...)
+	g.hub.Tell(changes...)
 	return nil
 }
 

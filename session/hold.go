@@ -158,7 +158,7 @@ func (g *Gate) drop(h *hold) {
 	}
 	g.mu.Unlock()
 	h.end(nil)
-	g.hub.tell(Change{Kind: "hold", ID: h.id})
+	g.hub.Tell(Change{Kind: "hold", ID: h.id})
 	h.mu.Lock()
 	opened := h.owner != ""
 	h.mu.Unlock()

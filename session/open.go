@@ -232,11 +232,11 @@ func (g *Gate) announce(gr *Grant, r *Request) {
 	if gr != nil {
 		g.lengthenLive(*gr)
 		g.due.Add("grant", gr.ID, gr.Ends)
-		g.hub.tell(Change{"grant", gr.ID, gr.Key.User})
+		g.hub.Tell(Change{"grant", gr.ID, gr.Key.User})
 	}
 	if r != nil {
 		g.due.Add("request", r.ID, r.TimesOut)
-		g.hub.tell(Change{"request", r.ID, r.User.ID()})
+		g.hub.Tell(Change{"request", r.ID, r.User.ID()})
 	}
 }
 

@@ -46,7 +46,7 @@ func (g *Gate) SignIn(ctx context.Context, s identity.SignIn) error {
 	if err != nil {
 		return err
 	}
-	g.hub.tell(Change{"sign-in", s.ID, s.User.ID()})
+	g.hub.Tell(Change{"sign-in", s.ID, s.User.ID()})
 	// Whoever signs in goes away before the answer, or waits: it is asked again all the same.
 	return g.moved(context.WithoutCancel(ctx), before, s.User)
 }
@@ -321,7 +321,7 @@ func (g *Gate) endSignIns(ctx context.Context, by identity.User, why *Ended, pic
 		return err
 	}
 	g.cutGrants(why, grants...)
-	g.hub.tell(changes...)
+	g.hub.Tell(changes...)
 	return g.writeCut(ctx, why, GrantRevoked, by, grants...)
 }
 

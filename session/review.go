@@ -61,7 +61,7 @@ func (g *Gate) breakGlass(t Tx, gr Grant, r Request) error {
 // owe arms the end of a grant's review, and tells of it.
 func (g *Gate) owe(gr Grant) {
 	g.due.Add("review", gr.ID, gr.Ends.Add(gr.Decision.ReviewWithin))
-	g.hub.tell(Change{"review", gr.ID, gr.Key.User})
+	g.hub.Tell(Change{"review", gr.ID, gr.Key.User})
 	g.callReview(NoticeGlassBroken, gr.ID)
 }
 
@@ -191,7 +191,7 @@ func (g *Gate) DoReview(ctx context.Context, by identity.SignIn, id, word string
 	if err != nil {
 		return err
 	}
-	g.hub.tell(Change{"review", v.ID, v.User.ID()})
+	g.hub.Tell(Change{"review", v.ID, v.User.ID()})
 	g.callReview(NoticeReviewDone, v.ID)
 	return nil
 }

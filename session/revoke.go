@@ -186,7 +186,7 @@ func (g *Gate) writeCut(ctx context.Context, why *Ended, state GrantState, by id
 		delete(g.cut, id) // the database refuses it from here on
 	}
 	g.mu.Unlock()
-	g.hub.tell(changes...)
+	g.hub.Tell(changes...)
 	return nil
 }
 

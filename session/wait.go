@@ -15,7 +15,7 @@ import (
 // wait holds until the request has its outcome. A store that cannot be read neither
 // admits nor refuses: it waits on.
 func (g *Gate) wait(ctx context.Context, r *Request, notice func(string) error) (Grant, error) {
-	changed, stop := g.hub.watch("request", r.ID)
+	changed, stop := g.hub.Watch(Change{Kind: "request", ID: r.ID}.key())
 	defer stop()
 	if err := notice(fmt.Sprintf("signed in as %s; waiting for %s until %s. Ctrl-C withdraws the request.", r.User, g.waitsFor(r), clock(r.TimesOut))); err != nil {
 		g.left(r.ID)
@@ -112,7 +112,7 @@ func (g *Gate) left(id string) {
 		r.State, r.Decided, r.Outcome = RequestWithdrawn, time.Now().UTC(), "withdrawn: the client hung up"
 		return g.saveRequest(t, r, audit.RequestWithdrawn, r.User.ID(), nil)
 	})
-	g.hub.tell(Change{"request", id, user})
+	g.hub.Tell(Change{"request", id, user})
 }
 
 // waitsFor says in words whom a request waits for: "1 of: dba (bob, carol)".
