@@ -21,18 +21,23 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 16
 
 .PHONY: build
-build: ## build bin/sallyport
+build: player ## build bin/sallyport
 	go build -trimpath $(if $(VERSION),-ldflags '-X main.version=$(VERSION)') -o bin/sallyport ./cmd/sallyport
+
+.PHONY: player
+player: ## bring the pages' terminal player from npm, where that can be reached
+	@scripts/player.sh
 
 .PHONY: demo
 demo: ## run the gate, an identity provider and a database on this machine
-	@scripts/setup.sh server
+	@scripts/setup.sh server pages
 	@$(MAKE) --no-print-directory build
 	@exec bin/sallyport demo $(ARGS)
 
 .PHONY: setup
 setup: ## install the Debian packages that the tests need
-	@scripts/setup.sh server tests
+	@scripts/setup.sh server tests pages
+	@scripts/player.sh
 
 .PHONY: test
 test: setup ## run every test: the packages under the race detector, then the binary end to end
@@ -88,4 +93,4 @@ bench: setup build ## compare the gate with a direct connection
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin node_modules web/static/player/[!.]*

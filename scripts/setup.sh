@@ -2,6 +2,7 @@
 # Installs what is missing and says so; does nothing, in a moment, where all is there.
 #   setup.sh server          a PostgreSQL server, psql, sshd and ssh, for the demo
 #   setup.sh server tests    and what the tests drive: Chromium, Python's libpq, clients of SSH
+#   setup.sh pages           npm, which scripts/player.sh brings the terminal player by
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -91,13 +92,4 @@ fi
 if ((EUID == 0)) && [[ " $* " == *" server "* ]] && ! id sallyport-web-1 >/dev/null 2>&1 && command -v useradd >/dev/null; then
 	echo "Adding the account sallyport-web-1."
 	useradd --system --user-group --create-home --home-dir /var/lib/sallyport-web-1 --shell /bin/sh --expiredate 1 sallyport-web-1
-fi
-
-if [[ " $* " == *" tests "* && -f package-lock.json && ! -d node_modules ]]; then
-	echo "Installing the packages of package-lock.json with npm."
-	command -v npm >/dev/null || {
-		echo "Please install npm, and try again." >&2
-		exit 1
-	}
-	npm ci --no-audit --no-fund </dev/null
 fi

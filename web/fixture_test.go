@@ -431,10 +431,14 @@ func (f *fixture) connect(t *testing.T, target, role, from string) *connection {
 	t.Cleanup(cancel)
 	c := &connection{opened: make(chan error, 1), hangUp: cancel}
 	shown := make(chan struct{})
+	protocol := map[string]string{"web-1": "ssh"}[target]
+	if protocol == "" {
+		protocol = "postgres"
+	}
 	go func() {
 		sess, err := f.gate.Open(ctx, session.Ask{
 			Target: target, Role: role, Proof: identity.Proof{Kind: identity.ByBrowser},
-			Client: session.Client{Protocol: "postgres", Address: netip.MustParseAddrPort(from), Program: "psql"},
+			Client: session.Client{Protocol: protocol, Address: netip.MustParseAddrPort(from), Program: "psql"},
 		}, func(line string) error {
 			c.mu.Lock()
 			defer c.mu.Unlock()

@@ -183,6 +183,19 @@ func (f *fixture) running(t *testing.T, alice, bob *browser, tracks ...audit.Tra
 	return c.sess, func() error { cancel(); return <-ended }
 }
 
+// viewed is how many viewings of recordings the log has.
+func (f *fixture) viewed(t *testing.T) (n int) {
+	t.Helper()
+	entries, err := f.log.Entries(t.Context(), 0, 1<<20)
+	fatal(t, err)
+	for _, e := range entries {
+		if e.Type == audit.RecordingViewed {
+			n++
+		}
+	}
+	return n
+}
+
 // Viewing a recording is an entry first; who may not review does not see it.
 func TestRecordingPage(t *testing.T) {
 	f := start(t)
@@ -191,16 +204,6 @@ func TestRecordingPage(t *testing.T) {
 	alice.get("/sessions").want(t, 200, "1 session is live", "Kill")
 	_ = stop()
 	until(t, "the session has ended", func() bool { return strings.Contains(sam.get("/sessions").body, "No session is live") })
-	viewed := func() (n int) {
-		entries, err := f.log.Entries(t.Context(), 0, 1<<20)
-		fatal(t, err)
-		for _, e := range entries {
-			if e.Type == audit.RecordingViewed {
-				n++
-			}
-		}
-		return n
-	}
 	path := "/recordings/" + sess.ID()
 	for _, who := range []*browser{alice, bob} {
 		if a := who.get(path); a.status != 403 && a.status != 404 {
@@ -210,13 +213,13 @@ func TestRecordingPage(t *testing.T) {
 			t.Errorf("somebody without the right reads the recording: %d", a.status)
 		}
 	}
-	if n := viewed(); n != 0 {
+	if n := f.viewed(t); n != 0 {
 		t.Fatalf("%d viewings before any", n)
 	}
 	sam.get("/recordings").want(t, 200, path)
 	page := sam.get(path).want(t, 200, "2 statements, 1 error, 1 rows out", "25006 read-only transaction", "$1 = x\\u{1b}[31m", "$2 = null", "Untouched", "<rect", "Your viewing is on the record")
 	page.lacks(t, "<script>alert", "\x1b")
-	if n := viewed(); n != 1 {
+	if n := f.viewed(t); n != 1 {
 		t.Errorf("%d viewings after one", n)
 	}
 	lines := sam.api("GET", "/api/v1"+path, "", nil).want(t, 200, `"sqlstate":"25006"`)
@@ -224,7 +227,7 @@ func TestRecordingPage(t *testing.T) {
 		t.Error("not newline JSON")
 	}
 	sam.api("GET", "/api/v1"+path+"/verify", "", nil).want(t, 200, `"status":"verified"`)
-	if n := viewed(); n != 3 {
+	if n := f.viewed(t); n != 3 {
 		t.Errorf("%d viewings after three", n)
 	}
 }

@@ -98,6 +98,7 @@ type recordingPage struct {
 	Bars       []bar
 	Lines      []lineView
 	Cut        bool
+	channels
 }
 
 type bar struct {
@@ -128,9 +129,13 @@ func (s *Web) recording(v *visit) error {
 	}
 	page.draw(s.now())
 	s.check(v, &page)
-	return s.show(v, http.StatusOK, "recording", view{
-		Title: fmt.Sprintf("%s on %s", record.User.Short(), record.Key.Target), Wide: true, Body: page,
-	})
+	data := view{Title: fmt.Sprintf("%s on %s", record.User.Short(), record.Key.Target), Wide: true}
+	if page.Play = s.player() && len(page.Terminals) > 0; page.Play {
+		v.w.Header().Set("Content-Security-Policy", playerPolicy)
+		data.Scripts, data.Styles = s.paths("player.js", "replay.js"), s.paths("player.css")
+	}
+	data.Body = page
+	return s.show(v, http.StatusOK, "recording", data)
 }
 
 // read collects the statements and joins each with its end.
@@ -139,6 +144,9 @@ func (p *recordingPage) read(v *visit, recording audit.Recording) error {
 	for line, err := range recording.Lines(v.r.Context()) {
 		if err != nil {
 			return fmt.Errorf("read recording: %w", err)
+		}
+		if p.take(line) {
+			continue
 		}
 		switch track := line.Track.(type) {
 		case audit.Query:
@@ -308,22 +316,13 @@ func (s *Web) apiRecording(v *visit) error {
 		return err
 	}
 	v.w.Header().Set("Content-Type", "application/x-ndjson")
-	control := http.NewResponseController(v.w)
-	n := 0
-	for line, err := range recording.Lines(v.r.Context()) {
-		if n++; n%1000 == 0 { // a long recording may take its time, a client that reads nothing may not
-			_ = control.SetWriteDeadline(time.Now().Add(sendTimeout)) // net/http's own writer has one
-		}
+	return s.eachLine(v, recording, func(line audit.Line) error {
+		_, err := v.w.Write(append(line.Raw, '\n'))
 		if err != nil {
-			// The head is out: an aborted answer must not look like the end.
-			s.logger.Error("cannot read a recording to its end", "session", v.id(), "err", err)
-			panic(http.ErrAbortHandler)
+			return errAway
 		}
-		if _, err := v.w.Write(append(line.Raw, '\n')); err != nil {
-			return nil //nolint:nilerr // the client went away
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 type logPage struct {

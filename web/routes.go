@@ -55,6 +55,7 @@ func (s *Web) pageRoutes() []route {
 		{"POST", "/sessions/{id}/kill", signed, s.kill},
 		{"GET", "/recordings", signed, s.recordings},
 		{"GET", "/recordings/{id}", signed, s.recording},
+		{"GET", "/recordings/{id}/cast/{n}", signed, s.cast},
 		{"GET", "/log", signed, s.logPage},
 		{"GET", "/users", signed, s.users},
 		{"POST", "/users/disable", signed, s.disable},

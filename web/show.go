@@ -29,6 +29,8 @@ type view struct {
 	Go      string // where the browser goes on to by itself; a path of the gate's
 	Topics  string // kinds of session.Change after which the page reads itself again, by blanks
 	Body    any
+	Scripts []string // paths of what this page alone needs
+	Styles  []string
 
 	// Set by show.
 	Who   identity.User

@@ -225,3 +225,28 @@ func TestSCPIsRecognisedOnlyWhereAllOfItIsUnderstood(t *testing.T) {
 		}
 	}
 }
+
+// closes is a channel that counts how often it is closed.
+type closes struct {
+	ssh.Channel
+	n int
+}
+
+func (c *closes) Close() error {
+	c.n++
+	return nil
+}
+
+// What runs behind a closed channel cannot be sent a signal any more.
+func TestTargetsSideIsKeptForTheHangUp(t *testing.T) {
+	target := &closes{}
+	p := &pair{target: target}
+	p.ending.Store(true)
+	if p.leave(); target.n != 0 {
+		t.Error("the target's side was closed ahead of the hang-up")
+	}
+	p.ending.Store(false)
+	if p.leave(); target.n != 1 {
+		t.Error("the target's side stays open")
+	}
+}

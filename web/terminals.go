@@ -1,0 +1,182 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/asciicast"
+	"github.com/sallyport/sallyport/session"
+)
+
+// channels are what a recording of an SSH session has beside requests.
+type channels struct {
+	Terminals []*channelView // shells and commands: what can be played
+	Forwards  []*channelView
+	Files     []fileView
+	Play      bool // the player is built in
+
+	at map[int64]*channelView
+}
+
+// channelView is a channel, by what was asked of it.
+type channelView struct {
+	N     int64
+	At    time.Time
+	Kind  string // exec, shell, forward, back, listen
+	What  string // the command, or where to
+	Ended string
+	Bytes int64
+	Took  string
+}
+
+// fileView is a file that was moved.
+type fileView struct {
+	At     time.Time
+	Name   string
+	Up     bool
+	Size   int64
+	SHA256 string
+}
+
+// kinds of a Query by which protocols/ssh begins a channel that is shown as one.
+func isTerminal(kind string) bool { return kind == "exec" || kind == "shell" }
+func isForward(kind string) bool  { return kind == "forward" || kind == "back" || kind == "listen" }
+
+// take takes a line that is about channels; false: it is about something else.
+func (c *channels) take(line audit.Line) bool {
+	switch track := line.Track.(type) {
+	case audit.Query:
+		list := &c.Terminals
+		switch {
+		case isTerminal(track.Kind):
+		case isForward(track.Kind):
+			list = &c.Forwards
+		default:
+			return false
+		}
+		if c.at == nil {
+			c.at = map[int64]*channelView{}
+		}
+		if len(*list) < maxShown {
+			view := &channelView{N: track.N, At: track.At, Kind: track.Kind, What: cut(track.SQL, maxSQL)}
+			*list = append(*list, view)
+			c.at[track.N] = view
+		}
+	case audit.QueryDone:
+		view := c.at[track.N]
+		if view == nil {
+			return false
+		}
+		view.Ended, view.Bytes, view.Took = track.Tag, track.Bytes, took(track.Took)
+	case audit.File:
+		if len(c.Files) < maxShown {
+			c.Files = append(c.Files, fileView{track.At, cut(track.Name, maxBind), track.Direction == "up", track.Size, track.SHA256})
+		}
+	case audit.Terminal: // it is played
+	default:
+		return false
+	}
+	return true
+}
+
+// cast sends what one channel's terminal drew, as an asciicast: to the player on the
+// recording's page, or as a file.
+func (s *Web) cast(v *visit) error {
+	missing := &refusal{status: http.StatusNotFound, say: "there is no such terminal in this recording"}
+	n, err := strconv.ParseInt(v.r.PathValue("n"), 10, 64)
+	if err != nil {
+		return missing
+	}
+	record, recording, err := s.opened(v)
+	if err != nil {
+		return err
+	}
+	screen := &screen{n: n, record: record, to: v.w}
+	v.w.Header().Set("Content-Type", "application/x-asciicast")
+	v.w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s-%d.cast"`, record.ID, n))
+	if err := s.eachLine(v, recording, screen.line); err != nil {
+		return err
+	}
+	if screen.cast == nil {
+		v.w.Header().Del("Content-Disposition")
+		return missing
+	}
+	return nil
+}
+
+// screen turns the lines of one channel into an asciicast.
+type screen struct {
+	n      int64
+	record session.Record
+	to     http.ResponseWriter
+	cast   *asciicast.Writer // nil: the channel has not begun
+	head   asciicast.Header
+	raw    bool   // there is a terminal
+	at     string // the stream whose lines follow
+}
+
+func (s *screen) line(line audit.Line) (err error) {
+	name := fmt.Sprintf("channel %d", s.n)
+	switch track := line.Track.(type) {
+	case audit.Note:
+		if kind, ok := strings.CutPrefix(track.Text, name+": TERM="); ok {
+			s.head.Type, _ = strconv.Unquote(kind) // else it stays empty
+		}
+	case audit.Query:
+		if track.N != s.n || s.cast != nil || !isTerminal(track.Kind) {
+			return nil
+		}
+		s.head.Began, s.head.Command = track.At, track.SQL
+		s.head.Title = fmt.Sprintf("%s on %s as %s", s.record.User.Short(), s.record.Key.Target, s.record.Key.Role)
+		s.cast, err = asciicast.New(s.to, s.head, s.raw)
+	case audit.Terminal:
+		stream, mine := strings.CutPrefix(s.at, name)
+		switch {
+		case track.Code == asciicast.Marker:
+			s.at = string(track.Data)
+		case !mine || (stream != "" && stream != " stderr"):
+		case s.cast == nil && track.Code == asciicast.Resize:
+			s.raw = true
+			_, err = fmt.Sscanf(string(track.Data), "%dx%d", &s.head.Columns, &s.head.Rows)
+			if err != nil {
+				return fmt.Errorf("read a terminal's size: %w", err)
+			}
+		case s.cast != nil:
+			err = s.cast.Event(track.At, track.Code, stream, track.Data)
+		}
+	}
+	return err
+}
+
+// eachLine gives each line of a recording to write, which sends it. What cannot be read
+// to its end must not look like the end.
+func (s *Web) eachLine(v *visit, recording audit.Recording, write func(audit.Line) error) error {
+	control := http.NewResponseController(v.w)
+	n := 0
+	for line, err := range recording.Lines(v.r.Context()) {
+		if n++; n%1000 == 0 { // a long recording may take its time, a client that reads nothing may not
+			_ = control.SetWriteDeadline(time.Now().Add(sendTimeout)) // net/http's own writer has one
+		}
+		if err == nil {
+			err = write(line)
+		}
+		switch {
+		case v.r.Context().Err() != nil:
+			return nil // the client went away
+		case errors.Is(err, errAway):
+			return nil
+		case err != nil:
+			s.logger.Error("cannot read a recording to its end", "session", v.id(), "err", err)
+			panic(http.ErrAbortHandler) // the head is out
+		}
+	}
+	return nil
+}
+
+// errAway says that a client takes nothing more.
+var errAway = errors.New("the client went away")
