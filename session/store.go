@@ -66,6 +66,13 @@ type Tx interface {
 	Log(e audit.Event) error
 }
 
+// A Cursor is a row's place in a listing: newest first, and by ID within one instant.
+// Without an ID it stands before all that was made at that time.
+type Cursor struct {
+	Created time.Time
+	ID      string
+}
+
 // Filter selects rows; the zero Filter selects all. Newest first.
 type Filter struct {
 	State  string // a state's word; for sessions "live" or "ended"; for reviews ReviewOpen or ReviewDone; for sign-ins "standing" or "ended"
@@ -75,7 +82,7 @@ type Filter struct {
 	Object *string
 	Grant  string
 	SignIn string
-	Before time.Time // created before
+	Before Cursor    // only what a listing shows behind this row
 	Since  time.Time // created at or after
 	Limit  int
 }

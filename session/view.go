@@ -39,7 +39,7 @@ func (g *Gate) Inbox(ctx context.Context, by identity.SignIn) ([]Request, error)
 
 func (g *Gate) list(ctx context.Context, f Filter, keep func(Request) bool) (list []Request, err error) {
 	err = g.view(ctx, func(t Tx) error {
-		list, err = filtered(f, t.Requests, func(r Request) time.Time { return r.Created }, keep)
+		list, err = filtered(f, t.Requests, func(r Request) Cursor { return Cursor{r.Created, r.ID} }, keep)
 		return err
 	})
 	for i := range list {
@@ -53,7 +53,7 @@ const maxScanned = 20 * maxRows
 
 // filtered reads on until it has as many rows as were asked for that this person
 // may see: a page is short only at the end.
-func filtered[T any](f Filter, read func(Filter) ([]T, error), created func(T) time.Time, keep func(T) bool) (list []T, err error) {
+func filtered[T any](f Filter, read func(Filter) ([]T, error), at func(T) Cursor, keep func(T) bool) (list []T, err error) {
 	f = bounded(f)
 	want := f.Limit
 	f.Limit = maxRows
@@ -72,7 +72,7 @@ func filtered[T any](f Filter, read func(Filter) ([]T, error), created func(T) t
 		if len(rows) < maxRows {
 			break
 		}
-		f.Before = created(rows[len(rows)-1])
+		f.Before = at(rows[len(rows)-1])
 	}
 	return list, nil
 }
@@ -100,7 +100,7 @@ func (g *Gate) WaitsFor(r Request) string { return g.waitsFor(&r) }
 // Grants lists one's own grants, and others' with the right to audit or to cut.
 func (g *Gate) Grants(ctx context.Context, by identity.SignIn, f Filter) (list []Grant, err error) {
 	err = g.view(ctx, func(t Tx) error {
-		list, err = filtered(f, t.Grants, func(gr Grant) time.Time { return gr.Starts }, func(gr Grant) bool { return g.mayLook(by, gr.Key) })
+		list, err = filtered(f, t.Grants, func(gr Grant) Cursor { return Cursor{gr.Starts, gr.ID} }, func(gr Grant) bool { return g.mayLook(by, gr.Key) })
 		return err
 	})
 	return list, err
@@ -138,7 +138,7 @@ func (g *Gate) mayLook(by identity.SignIn, key Key) bool {
 // Sessions lists one's own sessions, and others' with the right to audit, cut or review.
 func (g *Gate) Sessions(ctx context.Context, by identity.SignIn, f Filter) (list []Record, err error) {
 	err = g.view(ctx, func(t Tx) error {
-		list, err = filtered(f, t.Sessions, func(r Record) time.Time { return r.Started }, func(r Record) bool {
+		list, err = filtered(f, t.Sessions, func(r Record) Cursor { return Cursor{r.Started, r.ID} }, func(r Record) bool {
 			return g.mayLook(by, r.Key) || g.MayReview(by, r) == nil
 		})
 		return err

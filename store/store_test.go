@@ -321,3 +321,59 @@ func BenchmarkUpdate(b *testing.B) {
 		})
 	}
 }
+
+// A listing that is read in pages has every row once, those of one instant too.
+func TestPagesLoseNothingOfOneInstant(t *testing.T) {
+	db := fresh(t)
+	instant := time.Now()
+	if _, err := db.Update(t.Context(), func(tx session.Tx) error {
+		for i := range 25 {
+			r := request(fmt.Sprintf("r%02d", 24-i))
+			r.Created = instant.Add(time.Duration(i/10) * time.Nanosecond)
+			if err := tx.SaveRequest(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{1, 3, 7, 25} {
+		seen := map[string]bool{}
+		var at session.Cursor
+		for pages := 0; ; pages++ {
+			var rows []session.Request
+			err := db.View(t.Context(), func(tx session.Tx) (err error) {
+				rows, err = tx.Requests(session.Filter{Before: at, Limit: size})
+				return err
+			})
+			if err != nil || pages > 25 {
+				t.Fatalf("page %d of %d: %v", pages, size, err)
+			}
+			if len(rows) == 0 {
+				break
+			}
+			for _, r := range rows {
+				if seen[r.ID] {
+					t.Errorf("pages of %d: %s comes twice", size, r.ID)
+				}
+				seen[r.ID] = true
+			}
+			last := rows[len(rows)-1]
+			at = session.Cursor{Created: last.Created, ID: last.ID}
+		}
+		if len(seen) != 25 {
+			t.Errorf("pages of %d show %d rows of 25", size, len(seen))
+		}
+	}
+	// A time alone is older than that time.
+	if err := db.View(t.Context(), func(tx session.Tx) error {
+		rows, err := tx.Requests(session.Filter{Before: session.Cursor{Created: instant.Add(time.Nanosecond)}})
+		if err == nil && len(rows) != 10 {
+			err = fmt.Errorf("%d rows", len(rows))
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+}

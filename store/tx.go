@@ -248,7 +248,9 @@ func many[T any](t *tx, table string, f session.Filter) ([]T, error) {
 	}
 	and("grant_id = ?", f.Grant, f.Grant != "")
 	and("sign_in = ?", f.SignIn, f.SignIn != "")
-	and("created < ?", f.Before.UnixNano(), !f.Before.IsZero())
+	if at := f.Before.Created.UnixNano(); !f.Before.Created.IsZero() {
+		where, args = append(where, "(created < ? OR created = ? AND id > ? AND ? <> '')"), append(args, at, at, f.Before.ID, f.Before.ID)
+	}
 	and("created >= ?", f.Since.UnixNano(), !f.Since.IsZero())
 	query := "SELECT data FROM " + table
 	if len(where) > 0 {

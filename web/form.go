@@ -126,11 +126,12 @@ func paging(v *visit) (session.Filter, error) {
 		f.Limit = n
 	}
 	if text := q.Get("before"); text != "" {
-		t, err := time.Parse(time.RFC3339, text)
+		when, id, _ := strings.Cut(text, ",")
+		t, err := time.Parse(time.RFC3339, when)
 		if err != nil {
-			return f, &session.Invalid{Field: "before", Hint: "before is a time like 2026-01-31T15:04:05Z"}
+			return f, &session.Invalid{Field: "before", Hint: "before is a time like 2026-01-31T15:04:05Z, and may go on with a comma and an identifier"}
 		}
-		f.Before = t
+		f.Before = session.Cursor{Created: t, ID: id}
 	}
 	return f, nil
 }

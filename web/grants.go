@@ -37,7 +37,8 @@ func (s *Web) grants(v *visit) error {
 		}
 	}
 	if len(all) == filter.Limit {
-		page.More = more(all[len(all)-1].Starts)
+		last := all[len(all)-1]
+		page.More = more(last.Starts, last.ID)
 	}
 	return s.show(v, http.StatusOK, "grants", view{Title: "Grants", Topics: "grant", Wide: true, Body: page})
 }
@@ -168,7 +169,8 @@ func (s *Web) sessions(v *visit) error {
 		}
 	}
 	if len(all) == filter.Limit {
-		page.More = more(all[len(all)-1].Started)
+		last := all[len(all)-1]
+		page.More = more(last.Started, last.ID)
 	}
 	return s.show(v, http.StatusOK, "sessions", view{Title: "Sessions", Topics: "session", Wide: true, Body: page})
 }

@@ -53,7 +53,8 @@ func (s *Web) reviewable(v *visit) (rows []session.Record, older string, err err
 		return nil, "", err
 	}
 	if len(all) == filter.Limit {
-		older = more(all[len(all)-1].Started)
+		last := all[len(all)-1]
+		older = more(last.Started, last.ID)
 	}
 	return slices.DeleteFunc(all, func(r session.Record) bool { return s.gate.MayReview(v.by, r) != nil }), older, nil
 }

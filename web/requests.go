@@ -64,13 +64,15 @@ func (s *Web) requests(v *visit) error {
 	}
 	page := requestsPage{Inbox: inbox, Past: past}
 	if len(past) == filter.Limit {
-		page.More = more(past[len(past)-1].Created)
+		last := past[len(past)-1]
+		page.More = more(last.Created, last.ID)
 	}
 	return s.show(v, http.StatusOK, "requests", view{Title: "Requests", Topics: "request", Wide: true, Body: page})
 }
 
-func more(last time.Time) string {
-	return "?" + url.Values{"before": {last.UTC().Format(time.RFC3339)}}.Encode()
+// more leads to what comes behind the last row of a list.
+func more(created time.Time, id string) string {
+	return "?" + url.Values{"before": {created.UTC().Format(time.RFC3339Nano) + "," + id}}.Encode()
 }
 
 // requestPage is what request.html shows: the sentence to judge, and the decision.

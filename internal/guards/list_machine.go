@@ -15,6 +15,12 @@ var machine = []Guard{
 		"./cmd/sallyport", "TestReloadNamesWhatNeedsARestart", "a change that is thought to hold and does not",
 	},
 	{
+		"store.pages", "store/tx.go",
+		"(created < ? OR created = ? AND id > ? AND ? <> '')",
+		"(created < ? AND ? <> 0 AND ? <> '0' AND ? <> '0')",
+		"./store", "TestPagesLoseNothingOfOneInstant", "rows of one instant lost between two pages",
+	},
+	{
 		"policy.config-digest", "policy/policy.go",
 		"d.Version, d.Digest, d.Config = p.Version(), p.Digest(), p.config",
 		"d.Version, d.Digest = p.Version(), p.Digest()",
