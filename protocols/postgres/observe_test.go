@@ -288,12 +288,18 @@ func FuzzUp(f *testing.F) {
 	f.Add(frontend(f, &pgproto3.Query{String: "select 1"}, &pgproto3.Terminate{}), uint64(1))
 	f.Add(frontend(f, &pgproto3.Parse{Name: "a", Query: "b"}, &pgproto3.Bind{PreparedStatement: "a", Parameters: [][]byte{nil}}, &pgproto3.Execute{}, &pgproto3.Sync{}), uint64(7))
 	f.Add(frontend(f, &pgproto3.CopyData{Data: make([]byte, 20_000)}, &pgproto3.CopyDone{}), uint64(3))
+	for _, p := range fromTranscripts(f, '>') {
+		f.Add(p, uint64(4))
+	}
 	f.Fuzz(func(t *testing.T, p []byte, seed uint64) { fuzzFraming(t, newTalk(t).up, newTalk(t).up, p, seed) })
 }
 
 func FuzzDown(f *testing.F) {
 	f.Add(backend(f, row("x"), complete("SELECT 1"), ready), uint64(1))
 	f.Add(backend(f, failure, &pgproto3.NoticeResponse{Message: "n"}, ready), uint64(2))
+	for _, p := range fromTranscripts(f, '<') {
+		f.Add(p, uint64(4))
+	}
 	f.Fuzz(func(t *testing.T, p []byte, seed uint64) { fuzzFraming(t, newTalk(t).dn, newTalk(t).dn, p, seed) })
 }
 
