@@ -30,7 +30,7 @@ type Guard struct {
 	Off     string // what replaces Text: it must compile, and refuse no longer
 	Package string // of the test that must notice, from the root, "./" first
 	Test    string // as go test -run names it, with its subtest where there is one
-	Class   string // of docs/threats: the bug that is back without the guard
+	Class   string // as docs/threats.md has them: the bug that is back without the guard
 }
 
 // All are the guards of the whole tree.

@@ -3,6 +3,7 @@ package guards
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -112,5 +113,48 @@ func TestNamed(t *testing.T) {
 	}
 	if n := len(Named(all, "identity/oidc.b")); n != 1 {
 		t.Errorf("the whole name names %d guards", n)
+	}
+}
+
+// Every test and guard that docs/threats.md names is there, and every class has one.
+func TestThreatsAreTried(t *testing.T) {
+	text, err := os.ReadFile("../../docs/threats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, g := range All() {
+		known[g.Name] = true
+	}
+	named := regexp.MustCompile("`([a-z0-9/]+)\\.([A-Za-z0-9-]+)`")
+	rows := 0
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(line, " | ")
+		if len(cells) != 3 || strings.HasPrefix(line, "| class") {
+			continue
+		}
+		rows++
+		tests, guards := named.FindAllStringSubmatch(cells[1], -1), named.FindAllStringSubmatch(cells[2], -1)
+		if len(tests) == 0 || len(guards) == 0 {
+			t.Errorf("%s has no test or no guard", cells[0])
+		}
+		for _, m := range tests {
+			folder := m[1]
+			if folder == "e2e" {
+				folder = "internal/e2e"
+			}
+			g := Guard{Name: "x", Class: "x", File: "go.mod", Text: "module ", Off: "", Package: "./" + folder, Test: m[2]}
+			if err := g.Check("../.."); err != nil {
+				t.Errorf("%s: %v", cells[0], err)
+			}
+		}
+		for _, m := range guards {
+			if name := m[1] + "." + m[2]; !known[name] {
+				t.Errorf("%s: there is no guard %s", cells[0], name)
+			}
+		}
+	}
+	if rows < 40 {
+		t.Errorf("docs/threats.md has %d classes: this is not all of it", rows)
 	}
 }
