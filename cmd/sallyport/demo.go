@@ -164,8 +164,11 @@ orders, a small web application, and an OIDC provider with these people (all mad
 
      %s
 
-3  psql goes on by itself, inside the time that Bob approved. Everything is recorded.
-   Sam (security) sees sessions and recordings on the same page, and can cut them.
+3  psql goes on by itself, inside the time that Bob approved, and everything is recorded:
+
+     SELECT * FROM orders WHERE state = 'stuck';
+
+   Sam (security) sees sessions and recordings at the same address, and can cut them.
 
 4  The web application waits in the same way. Alice opens it, and Bob approves:
 
@@ -181,10 +184,11 @@ On the command line, Bob does the same by
 
      %s login --server %s --ca %s
      %s requests list --state pending
+     %s requests approve REQUEST
 
 Browsers ask about the demo's CA; to trust it, import %s.
 Everything is in %s. Ctrl-C stops all of it.
-`, host, port, d.CA, d.Web, d.App, sshText(d), self(), d.Config, self(), d.Web, d.CA, self(), d.CA, d.Dir)
+`, host, port, d.CA, d.Web, d.App, sshText(d), self(), d.Config, self(), d.Web, d.CA, self(), self(), d.CA, d.Dir)
 	_, err = io.WriteString(w, text)
 	return err
 }

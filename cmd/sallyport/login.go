@@ -20,8 +20,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -57,8 +55,9 @@ psql and other clients, the same for ssh, and an API token, for this program. Th
 are in $SALLYPORT_HOME, or in a folder "sallyport" of your configuration, for you
 alone. Where an ssh-agent runs, it holds the certificate for ssh until that ends.
 
-With --no-browser it prints an address to open anywhere, and reads the code that
-the page shows from the terminal.`,
+The browser is the first of $BROWSER that starts, else the desktop's. With
+--no-browser it prints an address to open anywhere, and reads the code that the
+page shows from the terminal.`,
 		Example: "  sallyport login --server https://gate.example.com\n  sallyport login --server https://gate.example.com --ca ca.pem --no-browser",
 	}
 	flags.add(c)
@@ -247,17 +246,6 @@ func callback(state string, codes chan<- string) http.Handler {
 		fmt.Fprintf(w, "<!doctype html><html lang=\"en\"><title>Sallyport</title><p>%s</p></html>", html.EscapeString(say)) //nolint:errcheck // the browser
 	})
 	return mux
-}
-
-// openBrowser starts the person's own browser.
-func openBrowser(ctx context.Context, address string) error {
-	name := "xdg-open"
-	if runtime.GOOS == "darwin" {
-		name = "open"
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	return exec.CommandContext(ctx, name, address).Run()
 }
 
 // newRequest makes a key and a certificate request; the key never leaves this machine.

@@ -56,16 +56,19 @@ type ready struct {
 	Issuer   string `json:"issuer"`
 	CA       string `json:"ca"`
 	Dir      string `json:"dir"`
-	Users    []struct {
-		Email    string   `json:"email"`
-		Password string   `json:"password"`
-		Groups   []string `json:"groups"`
-	} `json:"users"`
-	Targets []struct {
+	Users    []user `json:"users"`
+	Targets  []struct {
 		Name     string   `json:"name"`
 		Protocol string   `json:"protocol"`
 		Roles    []string `json:"roles"`
 	} `json:"targets"`
+}
+
+// A user is one of the invented people.
+type user struct {
+	Email    string   `json:"email"`
+	Password string   `json:"password"`
+	Groups   []string `json:"groups"`
 }
 
 // A demo is one running `sallyport demo`.
@@ -133,13 +136,21 @@ func startDemo(dir string, args ...string) (*demo, error) {
 		<-d.ended
 		return nil, fmt.Errorf("the demo is not ready after two minutes; it said: %s", d.log)
 	}
+	if err := d.trust(); err != nil {
+		return nil, errors.Join(err, d.stop())
+	}
+	return d, nil
+}
+
+// trust has browsers believe the demo's CA.
+func (d *demo) trust() error {
 	pem, err := os.ReadFile(d.CA)
 	if err != nil {
-		return nil, errors.Join(err, d.stop())
+		return err
 	}
 	d.roots = x509.NewCertPool()
 	d.roots.AppendCertsFromPEM(pem)
-	return d, nil
+	return nil
 }
 
 // stop is Ctrl-C.

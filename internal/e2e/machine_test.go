@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -45,19 +44,39 @@ type issuerOptions struct {
 // newMachine sets up everything, and serves nothing yet.
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	m := &machine{demo: &demo{log: &output{}}, pg: pgtest.Start(t)}
-	m.Dir = filepath.Join(t.TempDir(), "gate")
-	m.config = filepath.Join(m.Dir, "proxy.hcl")
-	web, postgres := port(t), port(t)
-	m.Web, m.Postgres, m.CA = "https://localhost:"+web, "localhost:"+postgres, filepath.Join(m.Dir, "tls", "ca.crt")
-	m.makeProvider(t)
-
-	m.key = filepath.Join(t.TempDir(), "id_ed25519")
-	mustRun(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "alice", "-f", m.key)
+	m := prepared(t)
 	said := m.must(t, "init", m.Dir, "--url", m.Web, "--signer", "alice="+m.key+".pub")
 	if !strings.Contains(said, "sallyport policy release 1 --expires 90d --dir "+m.at("policy")) {
 		t.Errorf("init does not say what comes next:\n%s", said)
 	}
+	m.fill(t)
+	return m
+}
+
+// prepared has the provider, the database, Alice's key and free ports.
+func prepared(t *testing.T) *machine {
+	t.Helper()
+	m := &machine{demo: &demo{log: &output{}}, pg: pgtest.Start(t)}
+	m.Dir = filepath.Join(t.TempDir(), "gate")
+	m.config = filepath.Join(m.Dir, "proxy.hcl")
+	m.Web, m.Postgres, m.CA = "https://localhost:"+port(t), "localhost:"+port(t), filepath.Join(m.Dir, "tls", "ca.crt")
+	m.makeProvider(t)
+	m.key = sshKey(t, "alice")
+	return m
+}
+
+func sshKey(t *testing.T, who string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "id_ed25519")
+	mustRun(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", who, "-f", path)
+	return path
+}
+
+// fill does what a person has to do after init: names, secrets, and here the ports.
+func (m *machine) fill(t *testing.T) {
+	t.Helper()
+	_, web, _ := strings.Cut(m.Web, "localhost:")
+	_, postgres, _ := strings.Cut(m.Postgres, ":")
 	m.edit(t, m.config, `listen "web" ":`+web, `listen "web" "127.0.0.1:`+web)
 	m.edit(t, m.config, `listen "postgres" ":5432"`, `listen "postgres" "127.0.0.1:`+postgres+`"`)
 	m.edit(t, m.config, `grace                  = "30s"`, `grace = "1s"`)
@@ -67,13 +86,10 @@ func newMachine(t *testing.T) *machine {
 	m.write(t, "policy/policy/id-ca.crt", string(m.issuer.ca))
 	m.write(t, "policy/policy/identity.hcl", m.identity(m.Issuer))
 	m.write(t, "policy/policy/targets.hcl", target("orders", fmt.Sprintf("localhost:%d", m.pg.Port), "db-ca.crt", "orders-reader"))
-	pem, err := os.ReadFile(m.CA)
-	if err != nil {
+	if err := m.trust(); err != nil {
 		t.Fatal(err)
 	}
-	m.roots = x509.NewCertPool()
-	m.roots.AppendCertsFromPEM(append(pem, m.issuer.ca...))
-	return m
+	m.roots.AppendCertsFromPEM(m.issuer.ca)
 }
 
 func port(t *testing.T) string {
@@ -220,11 +236,7 @@ func (m *machine) makeProvider(t *testing.T) {
 	m.issuer = issuerOptions{certificate: certificate, ca: caPEM, secret: "oidc secret, 42", port: n, people: devidp.People()}
 	m.Issuer = fmt.Sprintf("https://localhost:%d", n)
 	for _, u := range m.issuer.people {
-		m.Users = append(m.Users, struct {
-			Email    string   `json:"email"`
-			Password string   `json:"password"`
-			Groups   []string `json:"groups"`
-		}{u.Email, u.Password, u.Groups})
+		m.Users = append(m.Users, user{u.Email, u.Password, u.Groups})
 	}
 	m.startProvider(t, m.issuer.secret)
 	t.Cleanup(func() { m.stopProvider(t) })

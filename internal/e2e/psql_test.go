@@ -64,6 +64,11 @@ func start(t *testing.T, env []string, name string, args ...string) *terminal {
 // says waits until the terminal shows a text, and returns all that it shows.
 func (term *terminal) says(t *testing.T, text string) string {
 	t.Helper()
+	return term.saysWithin(t, patience, text)
+}
+
+func (term *terminal) saysWithin(t *testing.T, patience time.Duration, text string) string {
+	t.Helper()
 	deadline := time.Now().Add(patience)
 	for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
 		if shown := term.out.String(); strings.Contains(shown, text) {
