@@ -62,7 +62,8 @@ func (s *Web) showReviews(v *visit, code int, page reviewsPage) error {
 		}
 	}
 	if len(all) == filter.Limit {
-		page.More = more(all[len(all)-1].Opened)
+		last := all[len(all)-1]
+		page.More = more(last.Opened, last.ID)
 	}
 	page.Stale, page.Here = s.stale(v), "/reviews"
 	return s.show(v, code, "reviews", view{Title: "Reviews", Topics: "review grant", Wide: true, Body: page})
