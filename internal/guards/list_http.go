@@ -281,7 +281,7 @@ var http = []Guard{
 		"protocols/http.answer-head", "protocols/http/upstream.go",
 		"MaxResponseHeaderBytes: maxAnswerHead,",
 		"MaxResponseHeaderBytes: 100 * maxAnswerHead,",
-		"./protocols/http", "TestPagesWhileATargetHangs", "a target that makes the gate's memory grow",
+		"./protocols/http", "TestPagesWhileATargetIsHostile", "a target that makes the gate's memory grow",
 	},
 	{
 		"protocols/http.body-limit", "protocols/http/relay.go",

@@ -27,7 +27,7 @@ var httpLate = []Guard{
 		"./protocols/http", "TestPathConfusion", "path matched is not the path forwarded: overlong UTF-8",
 	},
 	{
-		"protocols/http.query", "protocols/http/path.go",
+		"protocols/http.query-scope", "protocols/http/path.go",
 		"\tif err := inQuery(scope.Query, r.URL.RawQuery); err != nil {",
 		"\tif err := inQuery(scope.Query, r.URL.RawQuery); err != nil && false {",
 		"./protocols/http", "TestScopeOfTheQuery", "a sub-channel not authorised: a parameter outside the grant",
@@ -145,5 +145,35 @@ var httpLate = []Guard{
 		"\t\ts.in = s.in[:max(s.at, s.from)] //",
 		"\t\t//",
 		"./protocols/http", "TestAnswersThatAreNoJSON", "secrets in logs: behind what cannot be read",
+	},
+	{
+		"protocols/http.per-user", "protocols/http/live.go",
+		"\tif h.busy[user] >= h.perUser {",
+		"\tif h.busy[user] >= h.perUser && false {",
+		"./protocols/http", "TestRequestsPerUser", "unbounded input: requests of one person",
+	},
+	{
+		"protocols/http.hints", "protocols/http/relay.go",
+		"if a.hints++; a.hints > maxHints {",
+		"if a.hints++; a.hints < 0 {",
+		"./protocols/http", "TestPagesWhileATargetIsHostile", "unbounded input: answers without end",
+	},
+	{
+		"protocols/http.slow-refused", "protocols/http/conn.go",
+		"\tif r.ContentLength != 0 { //",
+		"\tif false { //",
+		"./protocols/http", "TestSlowClients", "handshake stall: a body that nobody wants",
+	},
+	{
+		"protocols/http.slow-head", "protocols/http/conn.go",
+		"ReadHeaderTimeout: c.h.limits.head, ",
+		"",
+		"./protocols/http", "TestSlowClients", "handshake stall: a head that never ends",
+	},
+	{
+		"protocols/http.slow-reader", "protocols/http/relay.go",
+		"\t_ = a.rc.SetWriteDeadline(time.Now().Add(a.conn.h.limits.stall))\n\tn, err := a.ResponseWriter.Write(p)",
+		"\tn, err := a.ResponseWriter.Write(p)",
+		"./protocols/http", "TestSlowReader", "handshake stall: a client that takes nothing",
 	},
 }

@@ -171,6 +171,9 @@ func (c *conn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.requests.Add(1)
 	defer c.requests.Done()
 	r.TLS = c.state
+	if r.ContentLength != 0 { // net/http reads on behind a refusal, too; what forwards a body sets its own
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(c.h.limits.stall)) // fails only on a closed connection
+	}
 	host := strings.ToLower(r.Host)
 	s := c.h.sites().find(r)
 	from := c.from(r)

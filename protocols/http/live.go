@@ -19,9 +19,6 @@ import (
 // endKept is how long it is remembered, for the next navigation, why a session ended.
 const endKept = 10 * time.Minute
 
-// maxBusy is how many requests, streams and websockets one session may have under way.
-const maxBusy = 512
-
 // ending is why a session was cut.
 type ending struct {
 	why error
@@ -105,11 +102,22 @@ func (l *live) leave() {
 	l.requests.Done()
 }
 
-// crowded reports more requests under way than one session may have.
-func (l *live) crowded() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.busy > maxBusy
+// room counts a request of a person in, whatever sessions and connections they have;
+// done counts it out again. false: as many are under way as one person may have.
+func (h *handler) room(user string) (done func(), ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.busy[user] >= h.perUser {
+		return nil, false
+	}
+	h.busy[user]++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.busy[user]--; h.busy[user] == 0 {
+			delete(h.busy, user)
+		}
+	}, true
 }
 
 // ending says once why the last session of the key was cut; told is false for what

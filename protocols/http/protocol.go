@@ -20,6 +20,9 @@ import (
 // Name is the protocol's word in policy and log. Its listener is the "web" one.
 const Name = "http"
 
+// perUser is how many requests, streams and websockets one person may have under way.
+const perUser = 512
+
 // maxIdle is how long a session may live with nothing asked of it.
 const maxIdle = 5 * time.Minute
 
@@ -43,6 +46,10 @@ type listenerOptions struct {
 	// ProxyProtocol has connections from trusted proxies begin with a header of the PROXY
 	// protocol, version 2; for proxies that pass TLS on as it is. Default false.
 	ProxyProtocol bool `hcl:"proxy_protocol,optional"`
+	// RequestsPerUser is how many requests, streams and websockets one person may have
+	// under way, over all sessions and connections. Default: 512; without a bound one of
+	// them could take all connections and all memory from the others.
+	RequestsPerUser int `hcl:"requests_per_user,optional"`
 }
 
 // Configure checks the listener's options.
@@ -65,8 +72,8 @@ func (Protocol) Configure(c proxy.Config) (proxy.Handler, error) {
 	}
 	h := &handler{
 		config: c, base: base, gateHost: strings.ToLower(base.Host), idle: maxIdle, log: c.Log,
-		limits: limits{headWait, idleWait, stallWait},
-		lives:  map[key]*live{}, ends: map[key]ending{}, visitors: map[[32]byte]*visitor{}, codes: map[[32]byte]code{},
+		limits: limits{headWait, idleWait, stallWait}, perUser: perUser, busy: map[string]int{},
+		lives: map[key]*live{}, ends: map[key]ending{}, visitors: map[[32]byte]*visitor{}, codes: map[[32]byte]code{},
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -75,6 +82,12 @@ func (Protocol) Configure(c proxy.Config) (proxy.Handler, error) {
 		if h.idle, err = time.ParseDuration(o.Idle); err != nil || h.idle <= 0 || h.idle > maxIdle {
 			return nil, fmt.Errorf("http: idle = %q: write a duration of at most 5m", o.Idle)
 		}
+	}
+	if o.RequestsPerUser < 0 {
+		return nil, errors.New("http: requests_per_user is at least 1; leave it out for 512")
+	}
+	if o.RequestsPerUser > 0 {
+		h.perUser = o.RequestsPerUser
 	}
 	if h.trusted, err = parseNetworks(o.TrustedProxies); err != nil {
 		return nil, err
@@ -99,6 +112,7 @@ type handler struct {
 	tls      *tls.Config
 	idle     time.Duration
 	limits   limits
+	perUser  int // requests under way of one person
 	trusted  networks
 	preamble bool // of the PROXY protocol, from trusted proxies
 	log      *slog.Logger
@@ -106,6 +120,7 @@ type handler struct {
 	table    atomic.Pointer[table]
 
 	mu       sync.Mutex
+	busy     map[string]int // requests under way, by person
 	lives    map[key]*live
 	ends     map[key]ending
 	visitors map[[32]byte]*visitor // by SHA-256 of their cookie

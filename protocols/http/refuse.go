@@ -27,8 +27,8 @@ func (e *refusal) Unwrap() error { return e.err }
 // errNobody says that no proof was shown, or one that is over.
 var errNobody = &refusal{status: http.StatusUnauthorized, say: "nothing is opened yet; sign in and say why", ask: true}
 
-// errCrowded says that a session has as many requests under way as it may have.
-var errCrowded = &refusal{status: http.StatusTooManyRequests, say: "too many requests of this session are under way; try again in a moment"}
+// errCrowded says that somebody has as many requests under way as one person may have.
+var errCrowded = &refusal{status: http.StatusTooManyRequests, say: "too many of your requests are under way; try again in a moment"}
 
 //go:embed page.html
 var pageText string

@@ -21,8 +21,7 @@ import (
 // forward sends one request on. Its line is in the record before it goes.
 func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
 	line := audit.Request{N: l.n.Add(1), Method: r.Method, Host: r.Host, Path: l.rules.Path(r.URL), Headers: l.rules.Headers(r.Header)}
-	err := l.recorder.Write(&line)
-	if err != nil {
+	if err := l.recorder.Write(&line); err != nil {
 		c.refuse(w, r, l.site, l.failed())
 		return
 	}
@@ -38,13 +37,16 @@ func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
 		done.Sent, done.Bytes, done.Took = body.n.Load(), a.bytes.Load(), time.Since(begun)
 		_ = l.recorder.Write(&done) // where it fails the session ends by itself
 	}()
-	if err := l.admits(r); err != nil {
+	leave, err := l.admits(r)
+	if err != nil {
 		done.Cut = false
 		c.refuse(a, r, l.site, err)
 		return
 	}
+	defer leave()
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
+	a.abort = cancel
 	stop := l.after(func() {
 		l.cut()
 		a.cut()
@@ -72,15 +74,17 @@ func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
 	done.Cut = a.code() == 0
 }
 
-// admits holds a request to the grant's scope, and to its part of the gate.
-func (l *live) admits(r *http.Request) error {
+// admits holds a request to the grant's scope, and to its person's part of the gate,
+// which leave gives back.
+func (l *live) admits(r *http.Request) (leave func(), err error) {
 	if err := within(l.scope, r); err != nil {
-		return err
+		return nil, err
 	}
-	if l.crowded() {
-		return errCrowded
+	leave, ok := l.h.room(l.user.ID())
+	if !ok {
+		return nil, errCrowded
 	}
-	return nil
+	return leave, nil
 }
 
 // reverse makes the session's ReverseProxy.
@@ -193,6 +197,8 @@ type answer struct {
 	two   bool // HTTP/2
 	call  bool // of gRPC
 	bytes atomic.Int64
+	abort func(error)
+	hints int // 1xx answers so far
 
 	mu      sync.Mutex
 	status  int
@@ -211,9 +217,19 @@ func (a *answer) code() int {
 	return a.status
 }
 
+// maxHints is how many 1xx answers one request may get: net/http counts them no longer
+// once somebody passes them on.
+const maxHints = 32
+
+var errHints = errors.New("the target sends 1xx answers without end")
+
 // WriteHeader passes on a head.
 func (a *answer) WriteHeader(code int) {
 	if code >= 100 && code < 200 {
+		if a.hints++; a.hints > maxHints {
+			a.abort(errHints)
+			return
+		}
 		cleanAnswer(a.Header())
 		a.ResponseWriter.WriteHeader(code)
 		return
@@ -311,10 +327,8 @@ func (u *upload) Read(p []byte) (int, error) {
 	}
 	n, err := u.ReadCloser.Read(p)
 	u.n.Add(int64(n))
-	if err != nil {
+	if u.ended = errors.Is(err, io.EOF); u.ended { // else net/http reads what is left, and must not wait for ever either
 		_ = u.a.rc.SetReadDeadline(time.Time{})
-	}
-	if u.ended = errors.Is(err, io.EOF); u.ended {
 		u.trail()
 	}
 	return n, err

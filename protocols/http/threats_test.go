@@ -280,16 +280,6 @@ func TestScriptsChooseNoRole(t *testing.T) {
 	app.none(t)
 }
 
-// One session's requests under way are bounded, and others' are not held up by them.
-func TestManyRequests(t *testing.T) {
-	w := newWorld(t, newSeen(), options{})
-	l := &live{busy: maxBusy + 1}
-	if !l.crowded() {
-		t.Error("there is no end to a session's requests")
-	}
-	ask(t, w.alice(t), http.MethodGet, w.app+"/").refused(t, http.StatusOK, "application")
-}
-
 func TestPrefetchDecidesNothing(t *testing.T) {
 	app := newSeen()
 	w := newWorld(t, app, options{})
@@ -369,41 +359,6 @@ func TestHostileTarget(t *testing.T) {
 	// A redirect is the client's to follow.
 	if s := ask(t, w.alice(t), http.MethodGet, w.app+"/away"); s.status != http.StatusFound || s.head.Get("Location") != "https://evil.test/steal" {
 		t.Errorf("got %d to %q", s.status, s.head.Get("Location"))
-	}
-}
-
-// The gate's own pages answer while a target hangs, and a head without end is cut off.
-func TestPagesWhileATargetHangs(t *testing.T) {
-	hang := make(chan struct{})
-	w := newWorld(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/big" {
-			w.Header().Set("X-Big", strings.Repeat("x", maxAnswerHead+1))
-			return
-		}
-		select {
-		case <-hang:
-		case <-r.Context().Done():
-		}
-	}), options{pages: func(*world) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "pages") })
-	}})
-	alice := w.alice(t)
-	done := make(chan struct{})
-	for range 20 {
-		go func() {
-			_, _ = try(t, alice, http.MethodGet, w.app+"/hang")
-			done <- struct{}{}
-		}()
-	}
-	begun := time.Now()
-	ask(t, w.client(t, false), http.MethodGet, w.gate+"/").refused(t, http.StatusOK, "pages")
-	if took := time.Since(begun); took > 2*time.Second {
-		t.Errorf("the pages answered after %v", took)
-	}
-	ask(t, alice, http.MethodGet, w.app+"/big").refused(t, http.StatusBadGateway, "does not answer as it should")
-	close(hang)
-	for range 20 {
-		<-done
 	}
 }
 

@@ -90,6 +90,7 @@ type options struct {
 	trusted []string // trusted_proxies
 	address string   // of another target than the handler
 	limits  limits   // zero: the usual ones
+	perUser int      // requests_per_user
 	ci      *gatetest.CI
 }
 
@@ -194,7 +195,7 @@ target "other" {
 	}
 	config.Options = func(into any) error {
 		l := into.(*listenerOptions) //nolint:forcetypeassert // ours
-		l.TrustedProxies, l.ProxyProtocol = o.trusted, o.pass
+		l.TrustedProxies, l.ProxyProtocol, l.RequestsPerUser = o.trusted, o.pass, o.perUser
 		return nil
 	}
 	if o.pages != nil {

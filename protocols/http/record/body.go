@@ -69,13 +69,14 @@ func (t *Tape) Write(p []byte) (int, error) {
 // goes on; rest is then the whole body. ErrForm: it cannot be read as what it says it is.
 func (t *Tape) Begin(to *audit.Recorder, body io.Reader) (rest io.Reader, err error) {
 	begin := make([]byte, 0, min(t.rules.o.Largest, 4<<10))
-	for whole := false; ; {
+	for {
 		if len(begin) == cap(begin) {
 			begin = append(begin, 0)[:len(begin)]
 		}
 		n, err := body.Read(begin[len(begin):min(cap(begin), t.rules.o.Largest+1)])
 		begin = begin[:len(begin)+n]
-		if whole = errors.Is(err, io.EOF); err != nil && !whole {
+		whole := errors.Is(err, io.EOF)
+		if err != nil && !whole {
 			return nil, err
 		}
 		if !whole && len(begin) <= t.rules.o.Largest {
