@@ -91,6 +91,10 @@ fuzz: setup ## run every fuzz target FUZZTIME long (a count of runs, 20000x)
 bench: setup build ## compare the gate with a direct connection
 	go run ./internal/bench $(ARGS)
 
+.PHONY: soak
+soak: setup build ## keep a gate busy for an hour (SOAK=10m for less) and write docs/soak.md
+	go run ./internal/soak -for $(or $(SOAK),1h) $(ARGS)
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin node_modules web/static/player/[!.]*

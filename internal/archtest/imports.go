@@ -41,6 +41,7 @@ var imports = []struct {
 	{"web", []string{"audit", "identity", "identity/oidc", "policy", "session"}, "web is pages over the gate"},
 	{"internal/demo", []string{"**"}, "the demo is the whole product in one process"},
 	{"internal/bench", []string{"**"}, "the whole product beside a direct connection"},
+	{"internal/demorun", []string{"internal/devidp"}, "people sign in at the demo as browsers do"},
 	{"internal/e2e", []string{"**"}, "end-to-end tests may look at everything"},
 	{"internal/gatetest", []string{"audit", "credential", "identity", "identity/oidc", "internal/devidp", "policy", "policy/*", "session", "store"}, "a whole gate for tests, without protocols and pages"},
 	{"internal/devidp", []string{"identity"}, "the demo's OIDC provider is on the other side of the wire"},
@@ -51,7 +52,7 @@ var imports = []struct {
 // onlyFor names internal packages that not everybody may use.
 var onlyFor = map[string][]string{
 	"internal/demo":     {"cmd/sallyport", "internal/e2e", "internal/bench"},
-	"internal/devidp":   {"internal/demo", "internal/e2e", "internal/bench", "internal/gatetest"},
+	"internal/devidp":   {"internal/demo", "internal/demorun", "internal/e2e", "internal/bench", "internal/gatetest"},
 	"internal/e2e":      nil,
 	"internal/gatetest": {"proxy/proxytest"},
 }

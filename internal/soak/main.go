@@ -1,0 +1,139 @@
+// Command soak keeps a gate busy for as long as it is told and looks whether it grows:
+// make soak. PostgreSQL, SSH and HTTP sessions come and go under grants that are asked for,
+// approved and end; some are held and hang up; the gate is stopped and killed and started
+// again. At the end memory, file descriptors, threads and the size of the store's
+// write-ahead log must be what they were in the first tenth, and the record must verify.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/demorun"
+)
+
+func main() {
+	binary := flag.String("binary", "bin/sallyport", "the program to try")
+	length := flag.Duration("for", time.Hour, "how long")
+	docs := flag.String("docs", "docs", "folder for soak.md and its plots; empty: print only")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *binary, *length, *docs); err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, binary string, length time.Duration, docs string) error {
+	dir, err := os.MkdirTemp("", "sallyport-soak-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return err
+	}
+	s := &soak{binary: binary, dir: filepath.Join(dir, "demo"), length: length, begun: time.Now()}
+	err = s.lives(ctx)
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	if err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, binary, "audit", "verify", "--config", filepath.Join(s.dir, "proxy.hcl")).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("the record: %w\n%s", err, out)
+	}
+	r := s.report(string(out))
+	fmt.Print(r.text)
+	if docs != "" {
+		if err := r.write(docs); err != nil {
+			return err
+		}
+	}
+	return r.err
+}
+
+// A soak is one run.
+type soak struct {
+	binary, dir string
+	length      time.Duration
+	begun       time.Time
+
+	mu      sync.Mutex
+	samples []sample
+	counts  map[string]int
+	latest  time.Duration // of a cut behind its grant's end
+	errs    map[string]int
+}
+
+// restarts is how often the gate ends and starts again: in turn by Ctrl-C and by kill -9.
+const restarts = 4
+
+// lives runs the gate several times over the same folder.
+func (s *soak) lives(ctx context.Context) error {
+	for life := range restarts + 1 {
+		d, err := demorun.Start(ctx, s.binary, s.dir)
+		if err != nil {
+			return err
+		}
+		until := s.begun.Add(s.length * time.Duration(life+1) / (restarts + 1))
+		work, cancel := context.WithDeadline(ctx, until)
+		err = s.work(work, d)
+		cancel()
+		if life%2 == 1 && life < restarts {
+			d.Kill()
+		} else if stopped := d.Stop(); stopped != nil && ctx.Err() == nil {
+			err = errors.Join(err, fmt.Errorf("stop: %w; it said: %s", stopped, d.Said()))
+		}
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		s.count("restarts")
+	}
+	return nil
+}
+
+func (s *soak) count(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.counts == nil {
+		s.counts = map[string]int{}
+	}
+	s.counts[what]++
+}
+
+var identifier = regexp.MustCompile(`/[0-9A-Za-z]{22}/`)
+
+// failed notes an error of a worker. Around a stop they are no surprise.
+func (s *soak) failed(ctx context.Context, what string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.errs == nil {
+		s.errs = map[string]int{}
+	}
+	s.errs[what+": "+identifier.ReplaceAllString(err.Error(), "/ID/")]++
+}
+
+// late notes how long after its grant's end a session ended.
+func (s *soak) late(by time.Duration) {
+	s.count("sessions cut at their grant's end")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.latest = max(s.latest, by)
+}

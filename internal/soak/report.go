@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A report is what a soak found.
+type report struct {
+	text  string
+	plots map[string]string // SVG, by file name
+	err   error             // why it did not pass
+}
+
+func median(of []float64) float64 {
+	if len(of) == 0 {
+		return 0
+	}
+	slices.Sort(of)
+	return of[len(of)/2]
+}
+
+func (s *soak) report(verified string) report {
+	r := report{plots: map[string]string{}}
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Soak\n\nWritten by `make soak`: a demo kept busy for %v, stopped and killed and started again %d times.\n\n", s.length, s.counts["restarts"]-1)
+	b.WriteString("| what | first tenth | last tenth | most | allowed |\n|---|---|---|---|---|\n")
+	for i, m := range measures {
+		first, last, most := s.tenths(i)
+		allowed := first*m.times + m.on
+		fmt.Fprintf(&b, "| %s | %.1f | %.1f | %.1f | %.1f %s |\n", m.name, first, last, most, allowed, m.unit)
+		if last > allowed {
+			r.err = errors.Join(r.err, fmt.Errorf("%s grew from %.1f to %.1f %s", m.name, first, last, m.unit))
+		}
+		r.plots[fmt.Sprintf("soak-%d.svg", i+1)] = s.plot(i)
+	}
+	b.WriteString("\nFirst and last tenth are medians. Meanwhile there were:\n\n| what | how many |\n|---|---|\n")
+	for _, what := range slices.Sorted(maps.Keys(s.counts)) {
+		fmt.Fprintf(&b, "| %s | %d |\n", what, s.counts[what])
+	}
+	fmt.Fprintf(&b, "\nThe latest cut came %v after its grant's end, measured at the client. The record: %s\n", s.latest.Round(time.Millisecond), strings.TrimSpace(verified))
+	if len(s.errs) > 0 {
+		b.WriteString("\nWhat workers met that they did not expect:\n\n")
+		for _, what := range slices.Sorted(maps.Keys(s.errs)) {
+			fmt.Fprintf(&b, "- %d times: %s\n", s.errs[what], what)
+		}
+		r.err = errors.Join(r.err, fmt.Errorf("workers met %d kinds of errors", len(s.errs)))
+	}
+	for i := range measures {
+		fmt.Fprintf(&b, "\n![%s](soak-%d.svg)\n", measures[i].name, i+1)
+	}
+	r.text = b.String()
+	return r
+}
+
+// tenths are the medians of the first and the last tenth, and the most of all.
+func (s *soak) tenths(i int) (first, last, most float64) {
+	var begin, end []float64
+	for _, one := range s.samples {
+		switch v := one.values[i]; {
+		case one.at <= s.length/10+10*time.Second:
+			begin = append(begin, v)
+		case one.at >= s.length*9/10:
+			end = append(end, v)
+		}
+		most = max(most, one.values[i])
+	}
+	return median(begin), median(end), most
+}
+
+// plot draws one measure over time.
+func (s *soak) plot(i int) string {
+	const width, height, edge = 720, 200, 40
+	_, _, most := s.tenths(i)
+	most = max(most, 1)
+	var points strings.Builder
+	for _, one := range s.samples {
+		x := edge + (width-2*edge)*one.at.Seconds()/s.length.Seconds()
+		y := height - edge - (height-2*edge)*one.values[i]/most
+		fmt.Fprintf(&points, "%.1f,%.1f ", x, y)
+	}
+	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">
+<rect width="100%%" height="100%%" fill="#fff"/>
+<path d="M%d %dH%dM%d %dV%d" stroke="#999"/>
+<text x="%d" y="20">%s</text><text x="4" y="%d">%.0f %s</text><text x="4" y="%d">0</text><text x="%d" y="%d">%v</text>
+<polyline points="%s" fill="none" stroke="#0b5fff"/>
+</svg>
+`, width, height, edge, height-edge, width-edge, edge, edge, height-edge,
+		edge, measures[i].name, edge+4, most, measures[i].unit, height-edge, width-edge-20, height-edge+16, s.length, strings.TrimSpace(points.String()))
+}
+
+func (r report) write(docs string) error {
+	if err := os.WriteFile(filepath.Join(docs, "soak.md"), []byte(r.text), 0o644); err != nil { //nolint:gosec // a page for everybody
+		return err
+	}
+	for name, svg := range r.plots {
+		if err := os.WriteFile(filepath.Join(docs, name), []byte(svg), 0o644); err != nil { //nolint:gosec // as above
+			return err
+		}
+	}
+	return nil
+}
