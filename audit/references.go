@@ -34,6 +34,12 @@ func (r *references) check(f Fields) []string {
 			return nil
 		}
 		return []string{fmt.Sprintf("an approval of request %s, which was never made", f.Request)}
+	case ApprovalTaken:
+		t := r.requests[f.Request]
+		if t == nil || t.approvals == 0 {
+			return []string{fmt.Sprintf("an approval of request %s is taken back, which was never given", f.Request)}
+		}
+		t.approvals--
 	case RequestApproved, RequestDenied, RequestWithdrawn, RequestTimedOut:
 		return r.outcome(f)
 	case GrantActive:

@@ -16,6 +16,9 @@ func (g *Gate) call(id string) {
 	var n Notice
 	err := g.view(context.Background(), func(t Tx) error {
 		r, err := t.Request(id)
+		if err == nil {
+			r, err = recount(t, g.Policy(), r)
+		}
 		if err != nil {
 			return err
 		}

@@ -2,7 +2,9 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -30,7 +32,7 @@ func progress(stages []policy.Stage, requester identity.User, approvals []Approv
 			if need == 0 {
 				break
 			}
-			if !a.Yes || a.Rule != "" || a.By.Same(requester) || !st.From.Has(a.By) || among(counted, a.By) {
+			if !a.Yes || a.Void || a.Rule != "" || a.By.Same(requester) || !st.From.Has(a.By) || among(counted, a.By) {
 				continue
 			}
 			counted = append(counted, a.By)
@@ -50,6 +52,34 @@ func among(people []identity.User, u identity.User) bool {
 		}
 	}
 	return false
+}
+
+// recount marks the yeses that do not count any more, and takes what is now known of
+// those who gave them: whoever was disabled or lost the right since has no say in what
+// is decided after that.
+func recount(t Tx, p *policy.Policy, r Request) (Request, error) {
+	if r.State != RequestPending || len(r.Approvals) == 0 {
+		return r, nil
+	}
+	stages := r.Decision.Stages
+	if d := p.Decide(r.Input); d.Effect == policy.Allow {
+		stages = d.Stages
+	}
+	r.Approvals = slices.Clone(r.Approvals)
+	for i := range r.Approvals {
+		a := &r.Approvals[i]
+		account, err := t.Account(a.By.ID())
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return r, err
+		}
+		if err == nil {
+			a.By = account.User
+		}
+		a.Void = err != nil || !account.Disabled.IsZero() || !slices.ContainsFunc(stages, func(st policy.Stage) bool {
+			return p.MayApprove(st, r.User, a.By) == nil
+		})
+	}
+	return r, nil
 }
 
 // mayDecide says whether this person may answer the request now, under policy p:
@@ -194,6 +224,44 @@ func (g *Gate) deny(ctx context.Context, by identity.SignIn, id string, v Verdic
 	return r, nil
 }
 
+// Retract takes one's own yes back, before it has taken effect.
+func (g *Gate) Retract(ctx context.Context, by identity.SignIn, id string) (Request, error) {
+	var r Request
+	err := g.restrict(ctx, func(t Tx) error {
+		s, err := standing(t, by.ID)
+		if err != nil {
+			return err
+		}
+		if r, err = g.seen(t, g.Policy(), s.User, id); err != nil {
+			return err
+		}
+		mine := func(a Approval) bool { return a.Yes && a.Rule == "" && a.By.Same(s.User) }
+		i := slices.IndexFunc(r.Approvals, mine)
+		switch {
+		case i < 0:
+			return &Denied{Reason: "you have not said yes to this request"}
+		case r.State == RequestApproved:
+			return &Denied{Reason: "your yes has taken effect already", Next: "revoke the grant"}
+		case r.State != RequestPending:
+			return &Denied{Reason: "this request is " + string(r.State) + " already"}
+		}
+		taken := r.Approvals[i]
+		r.Approvals = slices.Delete(r.Approvals, i, i+1)
+		if err := t.SaveRequest(r); err != nil {
+			return err
+		}
+		return t.Log(audit.Event{Type: audit.ApprovalTaken, Actor: s.User.ID(), Request: r.ID, Policy: ref(r.Decision), Body: map[string]any{
+			"by": s.User.String(), "approval": taken, "user": r.User.String(), "asked": r.Input,
+		}})
+	})
+	if err != nil {
+		return Request{}, err
+	}
+	g.hub.Tell(Change{"request", r.ID, r.User.ID()})
+	g.call(r.ID)
+	return r, nil
+}
+
 // Withdraw takes one's own request back.
 func (g *Gate) Withdraw(ctx context.Context, by identity.SignIn, id string) error {
 	var r Request
@@ -230,7 +298,7 @@ func (g *Gate) seen(t Tx, p *policy.Policy, u identity.User, id string) (Request
 	if !visible(p, u, r) {
 		return Request{}, ErrNotFound
 	}
-	return r, nil
+	return recount(t, p, r)
 }
 
 func visible(p *policy.Policy, u identity.User, r Request) bool {

@@ -34,9 +34,11 @@ type Grant struct {
 	Starts   time.Time       `json:"starts"`
 	Ends     time.Time       `json:"ends"`
 	Extended time.Time       `json:"extended,omitzero"` // the term of now was approved then; zero: at Starts
-	Times    int             `json:"times,omitempty"`   // how often it was extended
-	Ended    time.Time       `json:"ended,omitzero"`
-	EndedBy  string          `json:"ended_by,omitempty"`
+	// ExtendedBy are the requests that lengthened it: whoever said yes to one may revoke it.
+	ExtendedBy []string  `json:"extended_by,omitempty"`
+	Times      int       `json:"times,omitempty"` // how often it was extended
+	Ended      time.Time `json:"ended,omitzero"`
+	EndedBy    string    `json:"ended_by,omitempty"`
 }
 
 // term is how long the approvers gave it, from their last yes.

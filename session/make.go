@@ -74,7 +74,7 @@ func (g *Gate) grant(t Tx, r *Request, d policy.Decision, now time.Time) (*Grant
 	length, scope := d.Duration, d.Scope
 	var by []string
 	for _, a := range r.Approvals {
-		if !a.Yes {
+		if !a.Yes || a.Void {
 			continue
 		}
 		if a.Duration > 0 {
@@ -128,7 +128,7 @@ func (g *Gate) lengthen(t Tx, r *Request, now time.Time, length time.Duration, b
 	if ends := now.Add(length); ends.After(gr.Ends) {
 		gr.Ends = ends
 	}
-	gr.Extended, gr.By = now, by
+	gr.Extended, gr.By, gr.ExtendedBy = now, by, append(gr.ExtendedBy, r.ID)
 	gr.Times++
 	r.State, r.Decided, r.Grant = RequestApproved, now, gr.ID
 	r.Outcome = "extended until " + clock(gr.Ends)

@@ -43,6 +43,7 @@ type Request struct {
 type Approval struct {
 	By       identity.User `json:"by"`
 	Yes      bool          `json:"yes"`
+	Void     bool          `json:"void,omitempty"` // a yes of somebody who may not say it any more
 	Stage    int           `json:"stage"`
 	Duration time.Duration `json:"duration,omitempty"` // narrowed to this; 0: as asked
 	ReadOnly bool          `json:"read_only,omitempty"`

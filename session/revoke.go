@@ -61,6 +61,12 @@ func (g *Gate) MayCut(by identity.SignIn, target string) error {
 	return &Denied{Reason: "you may not end what is not yours on " + target}
 }
 
+// MayRevoke reports that somebody may end another's grant: by right, or because they
+// said yes to it or to its lengthening.
+func (g *Gate) MayRevoke(by identity.SignIn, gr Grant) bool {
+	return g.MayCut(by, gr.Key.Target) == nil || g.approver(by.User, append(gr.ExtendedBy, gr.Request)...)
+}
+
 // Release gives up one's own grant; its sessions end now.
 func (g *Gate) Release(ctx context.Context, by identity.SignIn, id string) error {
 	return g.endGrant(ctx, by, id, GrantReleased, func(gr Grant, s identity.SignIn) error {
@@ -83,7 +89,7 @@ func (g *Gate) Revoke(ctx context.Context, by identity.SignIn, id, why string) e
 		if gr.Key.User == s.User.ID() {
 			return nil
 		}
-		return g.cutOrHide(gr.Key.Target, gr.User, gr.Request, s)
+		return g.cutOrHide(gr.Key.Target, gr.User, s, append(gr.ExtendedBy, gr.Request)...)
 	}, func(s identity.SignIn) *Ended {
 		return &Ended{Cause: ErrRevoked.Cause, Say: withWhy("your access was revoked by "+s.User.String(), why), At: time.Now()}
 	})
@@ -91,11 +97,11 @@ func (g *Gate) Revoke(ctx context.Context, by identity.SignIn, id, why string) e
 
 // cutOrHide refuses whoever may not cut, without telling whether the thing exists
 // to those who may not even see it.
-func (g *Gate) cutOrHide(target string, owner identity.User, request string, s identity.SignIn) error {
+func (g *Gate) cutOrHide(target string, owner identity.User, s identity.SignIn, requests ...string) error {
 	if err := g.MayCut(s, target); err == nil {
 		return nil
 	}
-	if g.approver(request, s.User) {
+	if g.approver(s.User, requests...) {
 		return nil // whoever said yes may take it back
 	}
 	if g.Policy().Has(policy.RightAudit, s.User, target) || owner.ID() == s.User.ID() {
@@ -104,13 +110,18 @@ func (g *Gate) cutOrHide(target string, owner identity.User, request string, s i
 	return ErrNotFound
 }
 
-func (g *Gate) approver(request string, u identity.User) bool {
-	var r Request
-	err := g.view(context.Background(), func(t Tx) (err error) {
-		r, err = t.Request(request)
-		return err
+func (g *Gate) approver(u identity.User, requests ...string) (so bool) {
+	err := g.view(context.Background(), func(t Tx) error {
+		for _, id := range requests {
+			r, err := t.Request(id)
+			if err != nil {
+				return err
+			}
+			so = so || approvedBy(r.Approvals, u)
+		}
+		return nil
 	})
-	return err == nil && approvedBy(r.Approvals, u)
+	return so && err == nil
 }
 
 func withWhy(say, why string) string {
@@ -198,18 +209,23 @@ func (g *Gate) Kill(ctx context.Context, by identity.SignIn, id, why string) err
 	}
 	var r Record
 	var s identity.SignIn
+	var requests []string
 	err := g.view(ctx, func(t Tx) (err error) {
 		if s, err = standing(t, by.ID); err != nil {
 			return err
 		}
-		r, err = t.Session(id)
+		if r, err = t.Session(id); err != nil {
+			return err
+		}
+		gr, err := t.Grant(r.Grant)
+		requests = append(gr.ExtendedBy, r.Request)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	if r.Key.User != s.User.ID() {
-		if err := g.cutOrHide(r.Key.Target, r.User, r.Request, s); err != nil {
+		if err := g.cutOrHide(r.Key.Target, r.User, s, requests...); err != nil {
 			return err
 		}
 	}

@@ -39,7 +39,17 @@ func (g *Gate) Inbox(ctx context.Context, by identity.SignIn) ([]Request, error)
 
 func (g *Gate) list(ctx context.Context, f Filter, keep func(Request) bool) (list []Request, err error) {
 	err = g.view(ctx, func(t Tx) error {
-		list, err = filtered(f, t.Requests, func(r Request) Cursor { return Cursor{r.Created, r.ID} }, keep)
+		p := g.Policy()
+		read := func(f Filter) ([]Request, error) {
+			rows, err := t.Requests(f)
+			for i := range rows {
+				if err == nil {
+					rows[i], err = recount(t, p, rows[i])
+				}
+			}
+			return rows, err
+		}
+		list, err = filtered(f, read, func(r Request) Cursor { return Cursor{r.Created, r.ID} }, keep)
 		return err
 	})
 	for i := range list {
@@ -118,11 +128,13 @@ func (g *Gate) Grant(ctx context.Context, by identity.SignIn, id string) (gr Gra
 				return nil
 			}
 		}
-		r, err := t.Request(gr.Request)
-		if err == nil && !approvedBy(r.Approvals, by.User) {
-			err = ErrNotFound
+		for _, id := range append(gr.ExtendedBy, gr.Request) {
+			r, err := t.Request(id)
+			if err != nil || approvedBy(r.Approvals, by.User) {
+				return err
+			}
 		}
-		return err
+		return ErrNotFound
 	})
 	if err != nil {
 		return Grant{}, err

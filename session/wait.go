@@ -64,6 +64,9 @@ func (g *Gate) outcome(ctx context.Context, id string) (r Request, gr Grant, err
 		if r, err = t.Request(id); err == nil && r.State == RequestApproved {
 			gr, err = t.Grant(r.Grant)
 		}
+		if err == nil {
+			r, err = recount(t, g.Policy(), r)
+		}
 		return err
 	})
 	if err != nil || r.State != RequestApproved {
@@ -153,9 +156,10 @@ func (g *Gate) people(from policy.People, r Request) []string {
 	return names
 }
 
+// approvedBy reports that somebody's yes counts, or did.
 func approvedBy(approvals []Approval, u identity.User) bool {
 	for _, a := range approvals {
-		if a.Rule == "" && a.By.Same(u) {
+		if a.Rule == "" && !a.Void && a.By.Same(u) {
 			return true
 		}
 	}

@@ -205,6 +205,14 @@ func (s *Web) apiDecide(v *visit, yes bool) error {
 	return reply(v, http.StatusOK, request)
 }
 
+func (s *Web) apiRetract(v *visit) error {
+	request, err := s.gate.Retract(v.r.Context(), v.by, v.id())
+	if err != nil {
+		return err
+	}
+	return reply(v, http.StatusOK, request)
+}
+
 func (s *Web) apiWithdraw(v *visit) error {
 	if err := s.gate.Withdraw(v.r.Context(), v.by, v.id()); err != nil {
 		return err

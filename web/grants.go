@@ -84,7 +84,7 @@ func (s *Web) showGrant(v *visit, g session.Grant, token string, ends time.Time)
 		again.Set("extends", g.ID) // else it is a new request, for when this has ended
 	}
 	page := grantPage{
-		G: g, Mine: g.User.ID() == v.by.User.ID(), MayCut: s.gate.MayCut(v.by, g.Key.Target) == nil, Sessions: sessions,
+		G: g, Mine: g.User.ID() == v.by.User.ID(), MayCut: s.gate.MayRevoke(v.by, g), Sessions: sessions,
 		Token: token, TokenEnd: ends, Extend: "/requests/new?" + again.Encode(),
 	}
 	page.ways = s.ways(g, token)

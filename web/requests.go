@@ -82,6 +82,7 @@ type requestPage struct {
 	WhyNot   string // else why not; empty for who has no part in it
 	Stale    bool   // the sign-in is too old for a yes
 	Mine     bool
+	Said     bool // this person's yes counts so far, and can be taken back
 	Longest  time.Duration
 	For      time.Duration // what a yes would give
 	ReadOnly bool
@@ -133,6 +134,7 @@ func (s *Web) showRequest(v *visit, code int, r session.Request, verdict session
 		} else {
 			page.WhyNot = sentence(s.message(err))
 		}
+		page.Said = slices.ContainsFunc(r.Approvals, func(a session.Approval) bool { return a.Yes && a.Rule == "" && a.By.Same(v.by.User) })
 		page.Stale = !page.Mine && s.stale(v)
 		if page.Mine {
 			data.Refresh = 5
@@ -158,7 +160,7 @@ func missing(r session.Request) string {
 	for i, stage := range r.Decision.Stages {
 		yes := 0
 		for _, approval := range r.Approvals {
-			if approval.Yes && approval.Stage == i {
+			if approval.Yes && !approval.Void && approval.Stage == i {
 				yes++
 			}
 		}
@@ -207,6 +209,13 @@ func (s *Web) verdict(v *visit, verdict session.Verdict) (session.Request, error
 		return session.Request{}, &session.Denied{Reason: "a yes needs a sign-in of the last ten minutes", Next: "sign in again"}
 	}
 	return s.gate.Decide(v.r.Context(), v.by, v.id(), verdict)
+}
+
+func (s *Web) retract(v *visit) error {
+	if _, err := s.gate.Retract(v.r.Context(), v.by, v.id()); err != nil {
+		return err
+	}
+	return redirect(v, "/requests/"+url.PathEscape(v.id()))
 }
 
 func (s *Web) withdraw(v *visit) error {

@@ -35,6 +35,10 @@ func newRequests() *cobra.Command {
 			done:    "Denied. See: sallyport requests show %s", body: verdict(false),
 		}.command(),
 		action{
+			kind: "requests", do: "retract", use: "retract REQUEST", short: "Take your own yes back, before it has taken effect",
+			example: "  sallyport requests retract 7Q2KMX", done: "Your yes to %s is taken back.",
+		}.command(),
+		action{
 			kind: "requests", do: "withdraw", use: "withdraw REQUEST", short: "Take one of your own requests back",
 			example: "  sallyport requests withdraw 7Q2KMX", done: "Request %s is withdrawn.",
 		}.command(),
