@@ -18,6 +18,7 @@ import (
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/deadline"
 	"github.com/sallyport/sallyport/internal/hub"
+	"github.com/sallyport/sallyport/internal/tally"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/session/outbox"
 )
@@ -67,6 +68,9 @@ type Gate struct {
 	hub    *hub.Hub[Change]
 	due    *deadline.Queue
 
+	refusals tally.Tally // refusals before identity since the last entry, by sentence
+	refusers tally.Tally // and of those who are known, by user
+
 	stopped chan struct{} // closed once the gate takes nothing new and has failed or stopped
 
 	mu        sync.Mutex
@@ -79,7 +83,6 @@ type Gate struct {
 	perSource map[netip.Addr]int    // how many of those that wait come from there
 	waiting   map[string]int        // held connections by request
 	cut       map[string]*Ended     // grants and sign-ins that ended, whatever store and log say yet
-	refusals  map[string]int        // refusals before identity since the last entry
 	busy      sync.WaitGroup        // Open and Run calls under way, and the gate's own goroutines
 }
 
@@ -112,8 +115,9 @@ func New(c Config, p *policy.Policy) (*Gate, error) {
 	g := &Gate{
 		c: c, seq: outbox.New(c.Store, c.Log), hub: hub.New(Change.key),
 		stopped:  make(chan struct{}),
+		refusals: tally.Tally{Most: 100}, refusers: tally.Tally{Most: 10_000},
 		openings: map[*opening]struct{}{}, live: map[string]*Session{}, holds: map[string]*hold{},
-		perSource: map[netip.Addr]int{}, waiting: map[string]int{}, cut: map[string]*Ended{}, refusals: map[string]int{},
+		perSource: map[netip.Addr]int{}, waiting: map[string]int{}, cut: map[string]*Ended{},
 		closing: &Ended{Cause: "stopping", Say: "the gate has not started yet"},
 	}
 	g.due = deadline.New(g.passed, dueKinds...)

@@ -219,19 +219,11 @@ func (g *Gate) stillAllowed(p *policy.Policy, in policy.Input, r Request, gr Gra
 	return g.enforceable(p, in.Target, d.Scope)
 }
 
-// count remembers a refusal before identity for the entry of this minute.
-func (g *Gate) count(err error) {
-	say, ok := Message(err)
-	if !ok {
-		say = "internal error"
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.refusals) < 100 || g.refusals[say] > 0 { // sentences of ours, but bounded all the same
-		g.refusals[say]++
-	}
-}
+// maxRefused is how many refusals of one known user are entries of their own in a minute:
+// a client that tries again at once must not fill the log.
+const maxRefused = 60
 
+// countRefusals writes down each minute what was only counted.
 func (g *Gate) countRefusals() {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
@@ -241,14 +233,11 @@ func (g *Gate) countRefusals() {
 			return
 		case <-tick.C:
 		}
-		g.mu.Lock()
-		counted := g.refusals
-		g.refusals = map[string]int{}
-		g.mu.Unlock()
-		if len(counted) == 0 {
+		nobody, known := g.refusals.Take(0), g.refusers.Take(maxRefused)
+		if len(nobody)+len(known) == 0 {
 			continue
 		}
-		_, err := g.c.Log.Record(context.Background(), audit.Event{Type: audit.RefusalsCounted, Actor: "gate", Body: map[string]any{"refusals": counted}})
+		_, err := g.c.Log.Record(context.Background(), audit.Event{Type: audit.RefusalsCounted, Actor: "gate", Body: map[string]any{"refusals": nobody, "users": known}})
 		if err != nil {
 			g.c.Logger.Warn("refusals not written down", "err", err)
 		}

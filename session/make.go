@@ -13,8 +13,9 @@ import (
 
 // joinable finds a pending request of the same person for the same thing, which a
 // further connection waits for too: a pool of ten needs one yes, not ten. Another
-// reason, ticket or length is another question.
-func (g *Gate) joinable(t Tx, in policy.Input, who caller) (*Request, error) {
+// reason, ticket or length is another question. keep: whoever joins is told that it stays,
+// whatever becomes of the connection that it was made for.
+func (g *Gate) joinable(t Tx, in policy.Input, who caller, keep bool) (*Request, error) {
 	pending, err := t.Requests(Filter{State: string(RequestPending), User: in.User.ID(), Target: in.Target, Role: in.Role, Object: &in.Object})
 	if err != nil {
 		return nil, err
@@ -24,6 +25,10 @@ func (g *Gate) joinable(t Tx, in policy.Input, who caller) (*Request, error) {
 			(in.Reason == "" || in.Reason == r.Input.Reason) && (in.Ticket == "" || in.Ticket == r.Input.Ticket) &&
 			(in.Duration == 0 || in.Duration == r.Input.Duration) && r.Extends == ""
 		if same && time.Now().Before(r.TimesOut) {
+			if keep && !r.Keep {
+				r.Keep = true
+				return &r, t.SaveRequest(r)
+			}
 			return &r, nil
 		}
 	}

@@ -185,7 +185,7 @@ func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *G
 			}
 		}
 		if !d.Automatic() && who.extends == "" {
-			if r, err = g.joinable(t, in, who); err != nil {
+			if r, err = g.joinable(t, in, who, !held || who.keep); err != nil {
 				return err
 			}
 		}
@@ -288,14 +288,20 @@ func (g *Gate) enforceable(p *policy.Policy, target string, scope policy.Scope) 
 func (g *Gate) refused(ctx context.Context, ask Ask, who caller, err error) {
 	var denied *Denied
 	var invalid *Invalid
+	say, ok := Message(err)
 	if who.user.IsZero() {
-		g.count(err)
+		if !ok {
+			say = "internal error"
+		}
+		g.refusals.Add(say)
 		return
 	}
 	if !errors.As(err, &denied) && !errors.As(err, &invalid) {
 		return // an outcome of its own entry, or a fault
 	}
-	say, _ := Message(err)
+	if g.refusers.Add(who.user.String()) > maxRefused {
+		return
+	}
 	p := g.Policy()
 	//nolint:errcheck // restrict stops the gate by itself where it cannot write
 	g.restrict(ctx, func(t Tx) error {

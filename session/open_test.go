@@ -2,10 +2,12 @@ package session_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -431,4 +433,74 @@ func BenchmarkOpenUnderGrant(b *testing.B) {
 			b.Fatal(fmt.Errorf("run: %w", err))
 		}
 	}
+}
+
+// Somebody who was told that a request stays open finds it so, though the connection that
+// it was made for has gone.
+func TestJoinedRequestStaysForWhoWasTold(t *testing.T) {
+	f := gatetest.New(t, gatetest.Options{})
+	alice := f.SignIn(t, gatetest.Alice)
+	a := askWith("reader", certificate(t, f, alice), "deploy 7")
+	first := connect(t, f, a)
+	first.wait("waiting for 1 of: dba")
+	program := a
+	program.NoWait = true
+	_, err := f.Open(t.Context(), program, nil)
+	var held *session.Held
+	if !errors.As(err, &held) {
+		t.Fatalf("got %v", err)
+	}
+	first.hangUp()
+	_, _ = first.end()
+	if r, err := f.Request(t.Context(), alice, held.Request); err != nil || r.State != session.RequestPending || !r.Keep {
+		t.Fatalf("the request is %s, %v", r.State, err)
+	}
+	if _, err := f.Decide(t.Context(), f.SignIn(t, gatetest.Bob), held.Request, session.Verdict{Yes: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Open(t.Context(), program, nil); err != nil {
+		t.Fatalf("after the yes: %v", err)
+	}
+}
+
+// A known user whose client tries again at once does not fill the log: so many a minute
+// are entries, the rest is counted, and the next minute begins anew.
+func TestRefusalsOfOneUserAreBounded(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f := gatetest.New(t, gatetest.Options{Dir: dir})
+		a := askWith("nosuch", certificate(t, f, f.SignIn(t, gatetest.Alice)), "x")
+		other := askWith("nosuch", certificate(t, f, f.SignIn(t, gatetest.Eve)), "x")
+		for range 100 {
+			if _, err := f.Open(t.Context(), a, nil); err == nil {
+				t.Fatal("let in")
+			}
+		}
+		_, _ = f.Open(t.Context(), other, nil)
+		if n := f.Count(t, audit.AskRefused); n != 61 {
+			t.Errorf("%d entries of 101 refusals, want 60 of alice and one of eve", n)
+		}
+		time.Sleep(61 * time.Second)
+		synctest.Wait()
+		_, _ = f.Open(t.Context(), a, nil)
+		if n := f.Count(t, audit.AskRefused); n != 62 {
+			t.Errorf("%d entries after a minute, want one more", n)
+		}
+		entries, err := f.Log.Entries(t.Context(), 0, 500)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var body struct{ Users map[string]int }
+		for _, e := range entries {
+			if e.Type == audit.RefusalsCounted {
+				if err := json.Unmarshal(e.Body, &body); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if len(body.Users) != 1 || body.Users["alice@example.com"] != 40 {
+			t.Errorf("counted are %v, want 40 of alice", body.Users)
+		}
+		f.Close(t)
+	})
 }

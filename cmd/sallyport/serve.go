@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/config"
+	"github.com/sallyport/sallyport/internal/calm"
 	"github.com/sallyport/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/protocols"
 )
@@ -60,9 +61,9 @@ func newLogger(w io.Writer, format string, debug bool) (*slog.Logger, error) {
 	}
 	switch format {
 	case "text":
-		return slog.New(slog.NewTextHandler(w, o)), nil
+		return slog.New(calm.Handler(slog.NewTextHandler(w, o))), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, o)), nil
+		return slog.New(calm.Handler(slog.NewJSONHandler(w, o))), nil
 	}
 	return nil, fmt.Errorf("--log is text or json, not %q", format)
 }

@@ -1,0 +1,93 @@
+// Package calm keeps a program's log readable, and its disk free, while strangers make it
+// say one thing again and again. What must never be lost belongs on the record, not here.
+package calm
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Most lines of one message, below the level Error, pass in each Span.
+const (
+	Most = 100
+	Span = time.Minute
+	// messages are constants of the program, but bounded all the same
+	messages = 1000
+)
+
+// Handler passes on what next takes, and leaves out the lines of a message that comes more
+// often than Most in a Span. That it does so is a line of its own, and how many it left
+// out is in the first line of that message afterwards. Errors always pass.
+func Handler(next slog.Handler) slog.Handler {
+	return &handler{next: next, seen: &seen{by: map[string]*count{}}}
+}
+
+type handler struct {
+	next slog.Handler
+	seen *seen // shared by all that WithAttrs and WithGroup make
+}
+
+type seen struct {
+	mu sync.Mutex
+	by map[string]*count
+}
+
+type count struct {
+	since time.Time
+	lines int
+}
+
+func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
+	return h.next.Enabled(ctx, level)
+}
+
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &handler{h.next.WithAttrs(attrs), h.seen}
+}
+
+func (h *handler) WithGroup(name string) slog.Handler {
+	return &handler{h.next.WithGroup(name), h.seen}
+}
+
+// Handle is slog.Handler's.
+func (h *handler) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelError {
+		return h.next.Handle(ctx, r)
+	}
+	lines, left := h.seen.count(r.Message, r.Time)
+	switch {
+	case lines > Most+1:
+		return nil
+	case lines == Most+1:
+		note := slog.NewRecord(r.Time, slog.LevelWarn, "more lines like this are left out", r.PC)
+		note.AddAttrs(slog.String("line", r.Message), slog.Duration("for", Span))
+		return h.next.Handle(ctx, note)
+	case left > 0:
+		r = r.Clone()
+		r.AddAttrs(slog.Int("left_out_before", left))
+	}
+	return h.next.Handle(ctx, r)
+}
+
+// count says which line of its Span this is, and at the first one of a Span how many of
+// the Span before were left out.
+func (s *seen) count(message string, now time.Time) (lines, left int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.by[message]
+	if c == nil {
+		if len(s.by) >= messages {
+			return 0, 0
+		}
+		c = &count{since: now}
+		s.by[message] = c
+	}
+	if now.Sub(c.since) >= Span {
+		left = max(0, c.lines-Most)
+		*c = count{since: now}
+	}
+	c.lines++
+	return c.lines, left
+}

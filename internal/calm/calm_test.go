@@ -1,0 +1,42 @@
+package calm
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestFloodIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log := slog.New(Handler(slog.NewTextHandler(&out, nil)))
+		child := log.With("conn", 1)
+		for i := range 1000 {
+			child.Info("sign-in failed", "n", i)
+		}
+		log.Info("another")
+		for range 200 {
+			log.Error("broken")
+		}
+		text := out.String()
+		if n := strings.Count(text, `msg="sign-in failed"`); n != Most {
+			t.Errorf("%d of 1000 lines pass, want %d", n, Most)
+		}
+		if n := strings.Count(text, `msg="more lines like this are left out"`); n != 1 || !strings.Contains(text, `line="sign-in failed" for=1m0s`) {
+			t.Errorf("it is said %d times that lines are left out", n)
+		}
+		if strings.Count(text, "msg=another") != 1 || strings.Count(text, "msg=broken") != 200 {
+			t.Error("other lines, or errors, are left out too")
+		}
+		out.Reset()
+		time.Sleep(Span)
+		log.Info("sign-in failed")
+		log.Info("sign-in failed")
+		if got := out.String(); strings.Count(got, `msg="sign-in failed"`) != 2 || strings.Count(got, "left_out_before=900") != 1 {
+			t.Errorf("a minute later: %s", got)
+		}
+	})
+}
