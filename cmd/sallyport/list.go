@@ -102,7 +102,7 @@ type action struct {
 
 func (a action) command() *cobra.Command {
 	var flags clientFlags
-	c := &cobra.Command{Use: a.use, Short: a.short, Example: a.example, Args: cobra.ExactArgs(1)}
+	c := &cobra.Command{Use: a.use, Short: a.short, Example: a.example, Args: cobra.ExactArgs(1), ValidArgsFunction: completeIDs(&flags, a.kind, stateFor[a.do])}
 	flags.add(c)
 	var body func() map[string]any
 	if a.body != nil {

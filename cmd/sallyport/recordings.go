@@ -32,7 +32,7 @@ func newRecordings() *cobra.Command {
 func newRecordingsShow() *cobra.Command {
 	var flags clientFlags
 	c := &cobra.Command{
-		Use: "show SESSION", Short: "Show what happened in a session; that you looked is recorded", Args: cobra.ExactArgs(1),
+		Use: "show SESSION", Short: "Show what happened in a session; that you looked is recorded", Args: cobra.ExactArgs(1), ValidArgsFunction: completeIDs(&flags, "recordings", ""),
 		Example: "  sallyport recordings show 7Q2KMX\n  sallyport recordings show 7Q2KMX --json | jq -r .sql",
 	}
 	flags.add(c)

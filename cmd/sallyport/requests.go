@@ -61,7 +61,7 @@ func verdict(yes bool) func(c *cobra.Command) func() map[string]any {
 
 func newRequestsShow() *cobra.Command {
 	var flags clientFlags
-	c := &cobra.Command{Use: "show REQUEST", Short: "Show one request", Example: "  sallyport requests show 7Q2KMX", Args: cobra.ExactArgs(1)}
+	c := &cobra.Command{Use: "show REQUEST", Short: "Show one request", Example: "  sallyport requests show 7Q2KMX", Args: cobra.ExactArgs(1), ValidArgsFunction: completeIDs(&flags, "requests", "")}
 	flags.add(c)
 	asJSON := cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -95,7 +95,7 @@ everybody is told, and it is reviewed afterwards.`,
 		Example: "  sallyport requests new orders reader --reason \"INC-42 stuck order\" --for 30m\n" +
 			"  sallyport requests new orders reader --extends 7Q2KMX --for 30m\n" +
 			"  sallyport requests new orders writer --break-glass --reason \"INC-9 orders are lost\"",
-		Args: cobra.ExactArgs(2),
+		Args: cobra.ExactArgs(2), ValidArgsFunction: completeTargets(&flags),
 	}
 	flags.add(c)
 	c.Flags().StringVar(&reason, "reason", "", "why, for those who decide")

@@ -94,7 +94,7 @@ func newToken() *cobra.Command {
 target and role, until the grant ends, and nothing else. Give it as the password,
 with "+token" after the role.`,
 		Example: "  sallyport token 7Q2KMX\n  PGPASSWORD=$(sallyport token 7Q2KMX) psql \"host=gate.example.com user=reader+token dbname=orders sslmode=verify-full\"",
-		Args:    cobra.ExactArgs(1),
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: completeIDs(&flags, "grants", "active"),
 	}
 	flags.add(c)
 	asJSON := cli.JSONFlag(c)

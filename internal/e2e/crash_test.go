@@ -175,9 +175,9 @@ func TestSilentClientsHoldUpNobody(t *testing.T) {
 	d.asked(t, "reader", "5m", "bob@example.com")
 	token := d.token(t)
 	for _, address := range []string{d.Postgres, strings.TrimPrefix(d.Web, "https://")} {
-		silent(t, address, 200, nil)
-		silent(t, address, 200, []byte{0, 0, 0, 8, 4, 210, 22, 47})         // SSLRequest, then nothing
-		silent(t, address, 100, []byte{22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3}) // half a ClientHello
+		silent(t, address, 400, nil)
+		silent(t, address, 400, []byte{0, 0, 0, 8, 4, 210, 22, 47})         // SSLRequest, then nothing
+		silent(t, address, 200, []byte{22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3}) // half a ClientHello
 	}
 	took := stopwatch()
 	shown, err := d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'through'").ends(t)

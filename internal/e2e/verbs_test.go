@@ -55,3 +55,47 @@ func TestVerbsOnTheCommandLine(t *testing.T) {
 		t.Errorf("alice lists users: %s", out)
 	}
 }
+
+// Tab offers what there is at the gate: targets and roles to ask for, requests to decide,
+// grants and sessions to end; and nothing, without a word, where nobody is signed in.
+func TestCompletionAtTheGate(t *testing.T) {
+	d := sharedDemo(t)
+	alice, bob := d.login(t, "alice@example.com"), d.login(t, "bob@example.com")
+	offers := func(home string, args ...string) string {
+		t.Helper()
+		out, err := d.sallyport(t, home, append([]string{"__complete"}, args...)...)
+		if err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+		return out
+	}
+	if got := offers(alice, "requests", "new", ""); !strings.Contains(got, "orders\tpostgres\n") || !strings.Contains(got, "web-1\tssh\n") {
+		t.Errorf("targets: %s", got)
+	}
+	if got := offers(alice, "requests", "new", "orders", ""); !strings.Contains(got, "reader\ttakes 1 of: dba") || !strings.Contains(got, "writer\t") || strings.Contains(got, "deploy") {
+		t.Errorf("roles of orders: %s", got)
+	}
+	out, err := d.sallyport(t, alice, "requests", "new", "orders", "reader", "--reason", "INC-6", "--json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := must[session.Request](t, []byte(out)).ID
+	if got := offers(bob, "requests", "approve", ""); !strings.Contains(got, id+"\talice@example.com: orders as reader\n") {
+		t.Errorf("requests to decide: %s", got)
+	}
+	if out, err := d.sallyport(t, bob, "requests", "approve", id); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	if got := offers(bob, "requests", "approve", ""); strings.Contains(got, id) {
+		t.Errorf("what was decided is still offered: %s", got)
+	}
+	grant := d.activeGrant(t)
+	for _, args := range [][]string{{"token", ""}, {"grants", "release", ""}} {
+		if got := offers(alice, args...); !strings.Contains(got, grant.ID+"\talice@example.com: orders as reader\n") {
+			t.Errorf("%v: %s", args, got)
+		}
+	}
+	if got := offers(t.TempDir(), "sessions", "kill", ""); strings.Count(got, "\n") != 1 { // the directive alone
+		t.Errorf("without a login: %q", got)
+	}
+}

@@ -26,4 +26,28 @@ var machine = []Guard{
 		"d.Version, d.Digest = p.Version(), p.Digest()",
 		"./internal/e2e", "TestDecisionsNameTheConfiguration", "a decision whose configuration nobody can tell",
 	},
+	{
+		"session.refusals-bounded", "session/open.go",
+		"if g.refusers.Add(who.user.String()) > maxRefused {",
+		"if g.refusers.Add(who.user.String()) > 1<<30 {",
+		"./session", "TestRefusalsOfOneUserAreBounded", "unbounded input: one user fills the log",
+	},
+	{
+		"session.joined-stays", "session/make.go",
+		"if keep && !r.Keep {",
+		"if keep && r.Keep {",
+		"./session", "TestJoinedRequestStaysForWhoWasTold", "a request that was said to stay goes with another connection",
+	},
+	{
+		"internal/calm.flood", "internal/calm/calm.go",
+		"case lines > Most+1:",
+		"case lines > 1<<30:",
+		"./internal/calm", "TestFloodIsCounted", "unbounded input: strangers fill the program's log",
+	},
+	{
+		"proxy.each-its-own", "proxy/server.go",
+		"\t\tgo func() {\n\t\t\tdefer done()",
+		"\t\tfunc() {\n\t\t\tdefer done()",
+		"./internal/e2e", "TestSilentClientsHoldUpNobody", "handshake stall: one silent TCP connection",
+	},
 }
