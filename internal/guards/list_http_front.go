@@ -64,8 +64,8 @@ var httpFront = []Guard{
 	},
 	{
 		"protocols/http.cut-call", "protocols/http/relay.go",
-		"\t\t_ = a.rc.SetReadDeadline(time.Now().Add(-time.Hour)) // what sends",
-		"\t\t// what sends",
+		"\tu.stopped.Store(true)\n\t_ = u.a.rc.SetReadDeadline(time.Now().Add(-time.Hour))\n",
+		"",
 		"./protocols/http", "TestCutCalls", "live connections outlive the grant: gRPC",
 	},
 	{

@@ -309,8 +309,14 @@ func (c *conn) site(w http.ResponseWriter, r *http.Request, s *site) {
 		c.turn(w, r, s, me, err)
 		return
 	}
+	lingers := false
+	defer func() {
+		if lingers {
+			c.linger(w)
+		}
+	}()
 	defer l.leave()
-	c.forward(w, r, l)
+	lingers = c.forward(w, r, l)
 }
 
 // sameSite refuses what another site's page sends, by any proof that a browser adds

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -207,6 +208,21 @@ func (c *conn) sameName(host string) bool {
 		name = bare
 	}
 	return strings.EqualFold(name, c.state.ServerName)
+}
+
+// lingerWait is how long what a client still sends is read, after its last answer.
+const lingerWait = 500 * time.Millisecond
+
+// linger lets a client read why its upload ended: to close with its bytes unread would
+// take the answer away from it (RFC 9112, section 9.6).
+func (c *conn) linger(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).Flush()
+	under := c.plain.Conn
+	if half, ok := under.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	_ = under.SetReadDeadline(time.Now().Add(lingerWait))
+	_, _ = io.Copy(io.Discard, under) // nobody else reads in the middle of a body
 }
 
 // pages lets the gate's own pages answer, with their own limits.

@@ -1,13 +1,11 @@
 package http
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/protocols/http/record"
@@ -39,9 +37,7 @@ func (x *passage) begin(l *live, r *http.Request) (io.ReadCloser, error) {
 	}
 	var rest io.Reader
 	if err == nil {
-		stop := context.AfterFunc(x.up.ctx, func() { _ = x.up.a.rc.SetReadDeadline(time.Now().Add(-time.Hour)) })
 		rest, err = x.tape.Begin(l.recorder, x.up)
-		stop()
 	}
 	var size *http.MaxBytesError
 	switch {

@@ -1,12 +1,14 @@
 package http
 
 import (
+	"bytes"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"html/template"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/sallyport/sallyport/session"
@@ -150,15 +152,23 @@ func (c *conn) refuse(w http.ResponseWriter, r *http.Request, s *site, err error
 		head.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 		head.Set("X-Frame-Options", "DENY")
 		head.Set("Referrer-Policy", "no-referrer")
-		w.WriteHeader(code)
-		_ = page.Execute(w, view) // the client has gone, or has it
+		var text bytes.Buffer
+		_ = page.Execute(&text, view) // a buffer takes all
+		whole(w, code, text.Bytes())
 		return
 	}
 	head.Set("Content-Type", "application/problem+json")
-	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(problem{ //nolint:errchkjson // the client has gone, or has it
+	text, _ := json.Marshal(problem{ //nolint:errchkjson // strings and a number
 		Type: "about:blank", Title: http.StatusText(code), Status: code, Detail: sentence(say), Request: request, Open: open,
 	})
+	whole(w, code, append(text, '\n'))
+}
+
+// whole answers with a body whose length is known, so that nothing is left to say.
+func whole(w http.ResponseWriter, code int, text []byte) {
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(code)
+	_, _ = w.Write(text) // the client has gone, or has it
 }
 
 // say is the sentence; the gate logs what users must not see.

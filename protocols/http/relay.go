@@ -18,12 +18,13 @@ import (
 	"github.com/sallyport/sallyport/session"
 )
 
-// forward sends one request on. Its line is in the record before it goes.
-func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
+// forward sends one request on. Its line is in the record before it goes. lingers: the
+// cut came in the middle of an upload, whose client still sends.
+func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) (lingers bool) {
 	line := audit.Request{N: l.n.Add(1), Method: r.Method, Host: r.Host, Path: l.rules.Path(r.URL), Headers: l.rules.Headers(r.Header)}
 	if err := l.recorder.Write(&line); err != nil {
 		c.refuse(w, r, l.site, l.failed())
-		return
+		return false
 	}
 	begun := time.Now()
 	a := &answer{ResponseWriter: w, rc: http.NewResponseController(w), conn: c, two: r.ProtoMajor == 2, call: isCall(r.Header)}
@@ -41,37 +42,44 @@ func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) {
 	if err != nil {
 		done.Cut = false
 		c.refuse(a, r, l.site, err)
-		return
+		return false
 	}
 	defer leave()
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	a.abort = cancel
+	if r.Body != nil && r.Body != http.NoBody {
+		body.ReadCloser, body.from, body.ctx = r.Body, r, ctx
+		if a.call { // its client may listen for hours and say nothing
+			_ = a.rc.SetReadDeadline(time.Time{})
+		}
+		if l.site.MaxBody > 0 {
+			body.ReadCloser = http.MaxBytesReader(w, r.Body, l.site.MaxBody)
+		}
+	}
 	stop := l.after(func() {
 		l.cut()
 		a.cut()
 		cancel(l.cause())
+		body.stop()
 	})
 	defer stop()
 	if isWebsocket(r) {
 		l.websocket(ctx, c, a, body, r, &done)
 		done.Cut = false
-		return
+		return false
 	}
 	in := r.WithContext(context.WithValue(ctx, passageKey{}, x))
-	if r.Body != nil && r.Body != http.NoBody {
-		body.ReadCloser, body.from, body.ctx = r.Body, r, ctx
-		if l.site.MaxBody > 0 {
-			body.ReadCloser = http.MaxBytesReader(w, r.Body, l.site.MaxBody)
-		}
+	if body.from != nil {
 		if in.Body, err = x.begin(l, r); err != nil {
 			done.Cut = false
 			c.refuse(a, r, l.site, err)
-			return
+			return body.stopped.Load() && !a.two
 		}
 	}
 	l.proxy.ServeHTTP(a, in) // panics where the answer breaks off
 	done.Cut = a.code() == 0
+	return body.stopped.Load() && !a.two
 }
 
 // admits holds a request to the grant's scope, and to its person's part of the gate,
@@ -273,7 +281,6 @@ func (a *answer) cut() {
 		return
 	}
 	if a.call {
-		_ = a.rc.SetReadDeadline(time.Now().Add(-time.Hour)) // what sends the client's messages on sees the cut by it alone
 		// It may take as long as any client to end with a status.
 		time.AfterFunc(proxy.CutWait, func() {
 			a.mu.Lock()
@@ -313,31 +320,45 @@ type upload struct {
 	from    *http.Request
 	trailer http.Header     // of the request that goes on; nil: none
 	ctx     context.Context //nolint:containedctx // of the request, which outlives no request
-	ended   bool
+	ended   atomic.Bool
+	stopped atomic.Bool
 	n       atomic.Int64
 }
 
 // Read reads a part of the body.
 func (u *upload) Read(p []byte) (int, error) {
-	if !u.a.call { // whose client may listen for hours and say nothing
+	if !u.a.call {
 		_ = u.a.rc.SetReadDeadline(time.Now().Add(u.a.conn.h.limits.stall)) // fails only on a closed connection
 	}
-	if u.ctx.Err() != nil { // the deadline may have undone the cut's own
-		return 0, context.Cause(u.ctx)
+	if u.stopped.Load() { // the deadline may have undone stop's
+		return 0, errCut
 	}
 	n, err := u.ReadCloser.Read(p)
 	u.n.Add(int64(n))
-	if u.ended = errors.Is(err, io.EOF); u.ended { // else net/http reads what is left, and must not wait for ever either
+	if errors.Is(err, io.EOF) { // else net/http reads what is left, and must not wait for ever either
 		_ = u.a.rc.SetReadDeadline(time.Time{})
+		u.ended.Store(true)
 		u.trail()
 	}
 	return n, err
 }
 
+// stop ends a read that waits for the client: whatever sends the body on holds it until
+// then, and sees no cut before.
+func (u *upload) stop() {
+	u.a.mu.Lock()
+	defer u.a.mu.Unlock()
+	if u.from == nil || u.ended.Load() || u.a.over { // net/http's own reads are none of this
+		return
+	}
+	u.stopped.Store(true)
+	_ = u.a.rc.SetReadDeadline(time.Now().Add(-time.Hour))
+}
+
 // trail passes on, at the body's end, the trailers that were announced and not taken out.
 func (u *upload) trail() {
 	for name := range u.trailer {
-		if u.ended {
+		if u.ended.Load() {
 			u.trailer[name] = u.from.Trailer[name]
 		}
 	}

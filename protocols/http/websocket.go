@@ -176,6 +176,9 @@ func farewell(client net.Conn, say string) {
 		_ = proxy.Reset(client)
 		return
 	}
+	if c, ok := client.(interface{ CloseWrite() error }); ok {
+		_ = c.CloseWrite() // else TLS says its last word when the client has gone, or never
+	}
 	_ = client.SetReadDeadline(time.Now().Add(proxy.CutWait))
 	_, _ = io.Copy(io.Discard, io.LimitReader(client, 1<<20)) // closing with input unread would lose the frame
 }

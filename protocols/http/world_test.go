@@ -91,6 +91,7 @@ type options struct {
 	address string   // of another target than the handler
 	limits  limits   // zero: the usual ones
 	perUser int      // requests_per_user
+	meter   *meter   // of the clients' connections; nil: none
 	ci      *gatetest.CI
 }
 
@@ -139,7 +140,11 @@ func newWorld(t testing.TB, app http.Handler, o options) *world {
 		address = o.address
 	}
 	handler := &later{}
-	must(t, w.server.Listen(t.Context(), proxy.Listener{Name: Name, Address: "127.0.0.1:0", Handler: handler}))
+	listening := proxy.Handler(handler)
+	if o.meter != nil {
+		o.meter.later, listening = handler, o.meter
+	}
+	must(t, w.server.Listen(t.Context(), proxy.Listener{Name: Name, Address: "127.0.0.1:0", Handler: listening}))
 	w.listen = w.server.Addrs()[0].String()
 	if w.addr = w.listen; o.front != "" {
 		w.addr = o.front
