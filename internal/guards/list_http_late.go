@@ -176,4 +176,22 @@ var httpLate = []Guard{
 		"\tn, err := a.ResponseWriter.Write(p)",
 		"./protocols/http", "TestSlowReader", "handshake stall: a client that takes nothing",
 	},
+	{
+		"protocols/http.cut-upload", "protocols/http/relay.go",
+		"\t\tbody.stop()\n",
+		"",
+		"./protocols/http", "TestCut", "live connections outlive the grant: an upload that stands still",
+	},
+	{
+		"protocols/http.cut-linger", "protocols/http/client.go",
+		"\t\tif lingers {\n",
+		"\t\tif false && lingers {\n",
+		"./protocols/http", "TestCut", "a cut says why: an upload",
+	},
+	{
+		"protocols/http.cut-goodbye", "protocols/http/websocket.go",
+		"\t\t_ = c.CloseWrite() //",
+		"\t\t_ = c //",
+		"./protocols/http", "TestCut", "live connections outlive the grant: a byte after 250 ms",
+	},
 }
