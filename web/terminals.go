@@ -3,6 +3,7 @@ package web
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/asciicast"
-	"github.com/sallyport/sallyport/session"
 )
 
 // channels are what a recording of an SSH session has beside requests.
@@ -96,44 +96,48 @@ func (s *Web) cast(v *visit) error {
 	if err != nil {
 		return err
 	}
-	screen := &screen{n: n, record: record, to: v.w}
+	screen := &Screen{N: n, To: v.w, Title: fmt.Sprintf("%s on %s as %s", record.User.Short(), record.Key.Target, record.Key.Role)}
 	v.w.Header().Set("Content-Type", "application/x-asciicast")
 	v.w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s-%d.cast"`, record.ID, n))
-	if err := s.eachLine(v, recording, screen.line); err != nil {
+	if err := s.eachLine(v, recording, screen.Line); err != nil {
 		return err
 	}
-	if screen.cast == nil {
+	if !screen.Begun() {
 		v.w.Header().Del("Content-Disposition")
 		return missing
 	}
 	return nil
 }
 
-// screen turns the lines of one channel into an asciicast.
-type screen struct {
-	n      int64
-	record session.Record
-	to     http.ResponseWriter
-	cast   *asciicast.Writer // nil: the channel has not begun
-	head   asciicast.Header
-	raw    bool   // there is a terminal
-	at     string // the stream whose lines follow
+// A Screen turns the lines of a recording into an asciicast of one channel.
+type Screen struct {
+	N     int64 // the channel's number
+	To    io.Writer
+	Title string
+
+	cast *asciicast.Writer
+	head asciicast.Header
+	raw  bool   // there is a terminal
+	at   string // the stream whose lines follow
 }
 
-func (s *screen) line(line audit.Line) (err error) {
-	name := fmt.Sprintf("channel %d", s.n)
+// Begun reports that the channel was among the lines.
+func (s *Screen) Begun() bool { return s.cast != nil }
+
+// Line takes the recording's next line. Nothing is written before the channel begins.
+func (s *Screen) Line(line audit.Line) (err error) {
+	name := fmt.Sprintf("channel %d", s.N)
 	switch track := line.Track.(type) {
 	case audit.Note:
 		if kind, ok := strings.CutPrefix(track.Text, name+": TERM="); ok {
 			s.head.Type, _ = strconv.Unquote(kind) // else it stays empty
 		}
 	case audit.Query:
-		if track.N != s.n || s.cast != nil || !isTerminal(track.Kind) {
+		if track.N != s.N || s.cast != nil || !isTerminal(track.Kind) {
 			return nil
 		}
-		s.head.Began, s.head.Command = track.At, track.SQL
-		s.head.Title = fmt.Sprintf("%s on %s as %s", s.record.User.Short(), s.record.Key.Target, s.record.Key.Role)
-		s.cast, err = asciicast.New(s.to, s.head, s.raw)
+		s.head.Began, s.head.Command, s.head.Title = track.At, track.SQL, s.Title
+		s.cast, err = asciicast.New(s.To, s.head, s.raw)
 	case audit.Terminal:
 		stream, mine := strings.CutPrefix(s.at, name)
 		switch {

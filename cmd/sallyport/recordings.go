@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"time"
 
@@ -92,6 +93,16 @@ type recorded struct {
 	Call     string            `json:"call"`
 	Sent     int64             `json:"sent"`
 	Cut      bool              `json:"cut"`
+
+	What      string `json:"kind"` // of a query: for SSH what the channel is for
+	Code      string `json:"code"`
+	Data      string `json:"data"`
+	DataBytes []byte `json:"data_b64"`
+	Name      string `json:"name"`
+	NameBytes []byte `json:"name_b64"`
+	Direction string `json:"direction"`
+	Size      int64  `json:"size"`
+	SHA256    string `json:"sha256"`
 }
 
 func recordingLine(raw []byte) (string, error) {
@@ -102,7 +113,7 @@ func recordingLine(raw []byte) (string, error) {
 	at := r.At.UTC().Format("15:04:05.000") + "  "
 	switch r.Kind {
 	case "query":
-		text := at + safeLines(r.SQL+string(r.SQLBytes))
+		text := at + safeLines(r.channel()+r.SQL+string(r.SQLBytes))
 		for i, b := range r.Binds {
 			text += fmt.Sprintf("\n              $%d = %s", i+1, cli.Safe(string(b)))
 		}
@@ -124,10 +135,47 @@ func recordingLine(raw []byte) (string, error) {
 			text += ", not the whole answer"
 		}
 		return text, nil
+	case "terminal":
+		return at + r.drawn(), nil
+	case "file":
+		text := fmt.Sprintf("%sfile %s: %s, %d bytes", at, cli.Safe(r.Direction), cli.Safe(r.Name+string(r.NameBytes)), r.Size)
+		if r.SHA256 != "" {
+			text += ", SHA-256 " + cli.Safe(r.SHA256)
+		}
+		return text, nil
 	case "note":
 		return at + "-- " + cli.Safe(r.Text), nil
 	}
 	return at + cli.Safe(string(raw)), nil
+}
+
+// channel is what a channel of SSH is for, before what it does.
+func (r *recorded) channel() string {
+	switch r.What {
+	case "shell", "exec", "sftp", "forward", "back", "listen":
+		return r.What + " "
+	}
+	return ""
+}
+
+// sequences are what moves a cursor and colours text (ECMA-48), which a list of lines
+// leaves out; the recording's page plays them.
+var sequences = regexp.MustCompile(`\x1b(\[[0-?]*[ -/]*[@-~]|[\]P_^X][^\x07\x1b]*(\x07|\x1b\\)?|[ -/]*[0-~])`)
+
+// drawn is an event of a terminal, as text.
+func (r *recorded) drawn() string {
+	data := r.Data + string(r.DataBytes)
+	switch r.Code {
+	case "o":
+		return "  | " + safeLines(strings.ReplaceAll(sequences.ReplaceAllString(data, ""), "\r", ""))
+	case "i":
+		return "  > " + safeLines(strings.ReplaceAll(data, "\r", ""))
+	case "r":
+		return "  the terminal is " + cli.Safe(data)
+	case "x":
+		return "  ended: " + cli.Safe(data)
+	}
+	return cli.Safe(data) + ":" // a marker: whose the following is
 }
 
 // safeLines keeps line breaks of a statement, and nothing else that moves a cursor.

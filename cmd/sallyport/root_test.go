@@ -211,6 +211,22 @@ func TestListsShowEscapesHarmless(t *testing.T) {
 	}
 }
 
+func TestTerminalsAndFilesAreShownAsText(t *testing.T) {
+	for raw, want := range map[string]string{
+		`{"k":"query","at":"2026-01-01T00:00:00Z","n":1,"kind":"exec","sql":"ls"}`:                                              `00:00:00.000  exec ls`,
+		`{"k":"terminal","at":"2026-01-01T00:00:00Z","code":"m","data":"channel 1"}`:                                            `00:00:00.000  channel 1:`,
+		`{"k":"terminal","at":"2026-01-01T00:00:00Z","code":"o","data":"\u001b[1mhello\u001b[0m\r\n\u001b]0;t\u0007two\u0007"}`: "00:00:00.000    | hello\n              two\\u{7}",
+		`{"k":"terminal","at":"2026-01-01T00:00:00Z","code":"o","data_b64":"/2E="}`:                                             "00:00:00.000    | \\u{fffd}a",
+		`{"k":"terminal","at":"2026-01-01T00:00:00Z","code":"i","data":"ls\r"}`:                                                 `00:00:00.000    > ls`,
+		`{"k":"terminal","at":"2026-01-01T00:00:00Z","code":"r","data":"80x24"}`:                                                `00:00:00.000    the terminal is 80x24`,
+		`{"k":"file","at":"2026-01-01T00:00:00Z","name":"/x\u001b[2J","direction":"up","size":5,"sha256":"ab"}`:                 `00:00:00.000  file up: /x\u{1b}[2J, 5 bytes, SHA-256 ab`,
+	} {
+		if got := recordingLineOf(t, raw); got != want {
+			t.Errorf("%s is shown as %q, want %q", raw, got, want)
+		}
+	}
+}
+
 func recordingLineOf(t *testing.T, raw string) string {
 	t.Helper()
 	text, err := recordingLine([]byte(raw))
