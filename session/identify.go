@@ -73,6 +73,13 @@ func (g *Gate) Known(ctx context.Context, proof identity.Proof) (identity.User, 
 	return who.user, err
 }
 
+// Lacks reports that whoever a certificate stands for may ask, and has to say why first:
+// a protocol that can put a question does, and the page takes the answer of the others.
+func (g *Gate) Lacks(ctx context.Context, ask Ask) bool {
+	who, err := g.byCertificate(ctx, ask.Proof)
+	return err == nil && g.lacksReason(ctx, ask, who)
+}
+
 // byToken takes a grant token only: an API token never opens a connection.
 func (g *Gate) byToken(ctx context.Context, token identity.Token) (caller, error) {
 	purpose, err := identity.PurposeOf(token)

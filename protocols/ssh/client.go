@@ -116,7 +116,7 @@ func (c *conn) none(ctx context.Context, meta ssh.ConnMetadata) error {
 			return nil, c.password(ctx, meta, password)
 		}}}
 	case c.outer != nil && c.outer.proof.SSH != nil:
-		return c.ask(ctx, meta, n, c.outer.proof)
+		return c.askOrQuestion(ctx, meta, n, c.outer.proof)
 	}
 	return errElse
 }
@@ -158,7 +158,7 @@ func (c *conn) verified(ctx context.Context, meta ssh.ConnMetadata, key ssh.Publ
 		c.proof = proof
 		return nil
 	}
-	return c.ask(ctx, meta, n, proof)
+	return c.askOrQuestion(ctx, meta, n, proof)
 }
 
 // interactive is the browser proof. Nothing is asked: what there is to say comes by
@@ -201,15 +201,19 @@ func (c *conn) ask(ctx context.Context, meta ssh.ConnMetadata, n name, proof ide
 		return c.why
 	}
 	c.unhurried()
-	sess, err := c.gate.Open(ctx, session.Ask{
-		Target: n.target, Role: n.role, NoWait: n.nowait, Proof: proof,
-		Client: session.Client{Protocol: Name, Address: proxy.AddrPort(c.net), Program: program(meta.ClientVersion())},
-	}, c.notice)
+	sess, err := c.gate.Open(ctx, c.asks(meta, n, proof), c.notice)
 	if err != nil {
 		return c.no(err)
 	}
 	c.sess = sess
 	return nil
+}
+
+func (c *conn) asks(meta ssh.ConnMetadata, n name, proof identity.Proof) session.Ask {
+	return session.Ask{
+		Target: n.target, Role: n.role, NoWait: n.nowait, Proof: proof, Reason: c.said.reason, Ticket: c.said.ticket, Duration: c.said.duration,
+		Client: session.Client{Protocol: Name, Address: proxy.AddrPort(c.net), Program: program(meta.ClientVersion())},
+	}
 }
 
 // notice shows the client one line while it is held: as a banner, or to PuTTY as the

@@ -27,9 +27,10 @@ import (
 //	offered      a key is offered, which proves nothing
 //	verified     the client has signed with that key
 //	interactive  browser proof
+//	question     why, of whom a certificate has proved and the policy wants to hear it
 //	password     grant token
 //
-// none, verified, interactive and password may ask the gate, where the connection is
+// none, verified, interactive, question and password may ask the gate, where the connection is
 // held. It is asked once: its answer is sess, or why, and after why nothing is tried
 // again.
 type conn struct {
@@ -46,6 +47,7 @@ type conn struct {
 	// round makes a round of keyboard-interactive while that is under way, else nil.
 	round  ssh.KeyboardInteractiveChallenge
 	name   name
+	said   said // why, by an answered question
 	sess   *session.Session
 	why    error  // the gate said no
 	hinted string // the last hint that was given

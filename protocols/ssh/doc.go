@@ -8,6 +8,9 @@
 //     with a certificate of the login CA, by a grant token as its password
 //     (ROLE+token@TARGET), or by a browser (keyboard-interactive, with nothing to
 //     type). A key that is merely offered proves nothing.
+//     Where the policy wants a reason and a certificate's owner has given none, they
+//     are asked (keyboard-interactive again); what cannot be asked is told to say why
+//     before.
 //  3. The gate is asked inside that step, and holds it there. Lines are shown as
 //     banners (RFC 4252, section 5.4), which clients print at once. A client that
 //     hangs up withdraws. Nothing can be opened during the hold, because channels

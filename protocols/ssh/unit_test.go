@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -248,5 +249,21 @@ func TestTargetsSideIsKeptForTheHangUp(t *testing.T) {
 	p.ending.Store(false)
 	if p.leave(); target.n != 1 {
 		t.Error("the target's side stays open")
+	}
+}
+
+// A certificate was shown for one name; the answers must not serve another.
+func TestQuestionIsOfOneName(t *testing.T) {
+	c := &conn{why: errElse}
+	if _, err := c.names(meta{user: "careful@web-1"}); err != nil {
+		t.Fatal(err)
+	}
+	asked := false
+	err := c.question(t.Context(), meta{user: "ops@web-1"}, func(string, string, []string, []bool) ([]string, error) {
+		asked = true
+		return nil, errElse
+	}, identity.Proof{})
+	if err == nil || asked {
+		t.Errorf("asked for another name: %v, %v", asked, err)
 	}
 }

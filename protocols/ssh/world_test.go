@@ -57,6 +57,13 @@ rule "ops" {
   who     = { groups = ["engineering"] }
   longest = "1h"
 }
+rule "why" {
+  target  = { name = "web-1" }
+  role    = ["careful"]
+  who     = { groups = ["engineering"] }
+  longest = "1h"
+  reason  = "required"
+}
 rule "runner" {
   target  = { name = "web-1" }
   role    = ["runner"]
@@ -109,6 +116,7 @@ target "web-1" {
   role "deploy" { account = "%[3]s" }
   role "ops"    { account = "%[3]s" }
   role "runner" { account = "%[3]s" }
+  role "careful" { account = "%[3]s" }
   role "copier" { account = "%[3]s" }
   role "tunnel" { account = "%[3]s" }
 }
