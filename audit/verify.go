@@ -32,6 +32,10 @@ type VerifyOptions struct {
 	// Progress, where it is set, is told now and then how many entries are read, of
 	// at least how many.
 	Progress func(done, total int64)
+	// Each, where it is set, is given every entry whose body is the one that was logged,
+	// in order. The body is the callee's for the call alone; an error ends the check.
+	// What is given is proved only by the Report.
+	Each func(Entry) error
 }
 
 // A Finding is something that is not as it was logged.
@@ -265,6 +269,11 @@ func (v *verifier) entry(index int64, where bodyPlace, leaf []byte, hash tlog.Ha
 	sealed, why := v.bodies.sealed(where, f.Body)
 	if why != "" {
 		v.found(name(), why)
+	}
+	if v.o.Each != nil && why == "" {
+		if err := v.o.Each(Entry{Index: index, Fields: f, Raw: leaf, Salt: sealed[:saltSize], Body: sealed[saltSize:]}); err != nil {
+			return err
+		}
 	}
 	for _, what := range v.refs.check(f) {
 		v.found(name(), what)

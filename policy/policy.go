@@ -22,11 +22,16 @@ type Policy struct {
 func (p *Policy) Decide(in Input) Decision {
 	d := p.set.decide(in)
 	if expires := p.Expires(); !in.Time.Before(expires) {
-		d = Decision{Effect: Deny, Why: fmt.Sprintf("the policy expired at %s", expires.UTC().Format("15:04:05 UTC on 2006-01-02")), Hint: "ask its signers for a new version"}
+		d = Decision{Effect: Deny, Why: fmt.Sprintf("the policy expired at %s", expires.UTC().Format("15:04:05 UTC on 2006-01-02")), Hint: expiredHint}
 	}
 	d.Version, d.Digest, d.Config = p.Version(), p.Digest(), p.config
 	return d
 }
+
+const expiredHint = "ask its signers for a new version"
+
+// Expired reports that no rule decided: the policy was over.
+func (d Decision) Expired() bool { return d.Effect == Deny && d.Hint == expiredHint }
 
 // MayApprove says why approver may not say yes or no in this stage of requester's
 // request, in a sentence for them; nil where they may. Both users are as of now:

@@ -306,8 +306,8 @@ func (g *Gate) refused(ctx context.Context, ask Ask, who caller, err error) {
 	//nolint:errcheck // restrict stops the gate by itself where it cannot write
 	g.restrict(ctx, func(t Tx) error {
 		in := ask.input(who, time.Now())
-		decided := audit.PolicyRef{Version: p.Version(), Digest: p.Digest()}
-		for _, fault := range p.Decide(in).Errors { // conditions that could not be evaluated: they denied
+		decided, d := audit.PolicyRef{Version: p.Version(), Digest: p.Digest()}, p.Decide(in)
+		for _, fault := range d.Errors { // conditions that could not be evaluated: they denied
 			err := t.Log(audit.Event{Type: audit.PolicyError, Actor: "gate", Policy: decided, Body: map[string]any{"error": fault, "input": in}})
 			if err != nil {
 				return err
@@ -315,7 +315,7 @@ func (g *Gate) refused(ctx context.Context, ask Ask, who caller, err error) {
 		}
 		return t.Log(audit.Event{
 			Type: audit.AskRefused, Actor: who.user.ID(), Policy: decided,
-			Body: map[string]any{"user": who.user.String(), "said": say, "input": in, "config": p.Config()},
+			Body: map[string]any{"user": who.user.String(), "said": say, "input": in, "decision": d, "config": p.Config()},
 		})
 	})
 }

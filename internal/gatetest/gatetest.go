@@ -122,6 +122,7 @@ type Fixture struct {
 	Recordings *audit.Recordings
 	CA         *identity.CA
 	SSHCA      *identity.SSHCA // the login CA in SSH's form
+	PolicyDir  string          // of what was signed last
 	o          Options
 	closed     bool
 }
@@ -203,6 +204,7 @@ func (f *Fixture) Sign(t testing.TB, rules string) *policy.Policy {
 	signer, err := ssh.NewSignerFromKey(key)
 	must(t, err)
 	dir := t.TempDir()
+	f.PolicyDir = dir
 	files := map[string][]byte{
 		"policy/identity.hcl": []byte(identityHCL), "policy/targets.hcl": []byte(targets), "policy/rules.hcl": []byte(rules),
 	}

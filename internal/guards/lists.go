@@ -26,6 +26,7 @@ var lists = [][]Guard{
 	proxy,
 	recount,
 	recovery,
+	replay,
 	session,
 	sessionLate,
 	sftp,

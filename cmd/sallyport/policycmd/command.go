@@ -20,7 +20,7 @@ type Builtin struct {
 func New(b Builtin) *cobra.Command {
 	c := cli.Group("policy", "Write, test, sign and compare policies",
 		"  sallyport policy check && sallyport policy test --coverage\n  sallyport policy release 7 --expires 90d\n  sallyport policy sign 7 --key ~/.ssh/id_ed25519\n  sallyport policy status",
-		newFmt(), b.newCheck(), b.newTest(), b.newExplain(), b.newDiff(), b.newExport(),
+		newFmt(), b.newCheck(), b.newTest(), b.newExplain(), b.newDiff(), b.newReplay(), b.newExport(),
 		b.newRelease(), b.newReview(), newSign(), b.newVerify(), newStatus(), newRoot())
 	c.Long = `A policy is a folder, usually a git repository: policy/ holds targets, identity,
 rules and tests; trust/ who may sign, and how many; release/ what they signed.
