@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Most lines of one message, below the level Error, pass in each Span.
+// Most lines of one message, of the levels Info and Warn, pass in each Span.
 const (
 	Most = 100
 	Span = time.Minute
@@ -19,7 +19,8 @@ const (
 
 // Handler passes on what next takes, and leaves out the lines of a message that comes more
 // often than Most in a Span. That it does so is a line of its own, and how many it left
-// out is in the first line of that message afterwards. Errors always pass.
+// out is in the first line of that message afterwards. Errors always pass, and so does
+// what is only written where somebody asked for all of it (debug).
 func Handler(next slog.Handler) slog.Handler {
 	return &handler{next: next, seen: &seen{by: map[string]*count{}}}
 }
@@ -53,7 +54,7 @@ func (h *handler) WithGroup(name string) slog.Handler {
 
 // Handle is slog.Handler's.
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level >= slog.LevelError {
+	if r.Level >= slog.LevelError || r.Level < slog.LevelInfo {
 		return h.next.Handle(ctx, r)
 	}
 	lines, left := h.seen.count(r.Message, r.Time)

@@ -12,7 +12,7 @@ import (
 func TestFloodIsCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		log := slog.New(Handler(slog.NewTextHandler(&out, nil)))
+		log := slog.New(Handler(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
 		child := log.With("conn", 1)
 		for i := range 1000 {
 			child.Info("sign-in failed", "n", i)
@@ -20,6 +20,7 @@ func TestFloodIsCounted(t *testing.T) {
 		log.Info("another")
 		for range 200 {
 			log.Error("broken")
+			log.Debug("connection")
 		}
 		text := out.String()
 		if n := strings.Count(text, `msg="sign-in failed"`); n != Most {
@@ -28,8 +29,8 @@ func TestFloodIsCounted(t *testing.T) {
 		if n := strings.Count(text, `msg="more lines like this are left out"`); n != 1 || !strings.Contains(text, `line="sign-in failed" for=1m0s`) {
 			t.Errorf("it is said %d times that lines are left out", n)
 		}
-		if strings.Count(text, "msg=another") != 1 || strings.Count(text, "msg=broken") != 200 {
-			t.Error("other lines, or errors, are left out too")
+		if strings.Count(text, "msg=another") != 1 || strings.Count(text, "msg=broken") != 200 || strings.Count(text, "msg=connection") != 200 {
+			t.Error("other lines, errors or debug lines are left out too")
 		}
 		out.Reset()
 		time.Sleep(Span)
