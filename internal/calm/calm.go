@@ -9,17 +9,21 @@ import (
 	"time"
 )
 
-// Most lines of one message, of the levels Info and Warn, pass in each Span.
+// Most lines that say the same, of the levels Info and Warn, pass in each Span. Lines say the
+// same that have one message and one err: a flood of one must not hide the other.
 const (
-	Most = 100
+	Most = 50
 	Span = time.Minute
-	// messages are constants of the program, but bounded all the same
-	messages = 1000
+	// kinds is how many that differ are told apart; what is new beyond them goes by its
+	// message alone, because strangers can make an err differ.
+	kinds = 200
+	// significant is how much of an err is looked at.
+	significant = 200
 )
 
-// Handler passes on what next takes, and leaves out the lines of a message that comes more
-// often than Most in a Span. That it does so is a line of its own, and how many it left
-// out is in the first line of that message afterwards. Errors always pass, and so does
+// Handler passes on what next takes, and leaves out lines that say the same more often
+// than Most in a Span. That it does so is a line of its own, and how many it left out is
+// in the first line of that kind afterwards. Errors always pass, and so does
 // what is only written where somebody asked for all of it (debug).
 func Handler(next slog.Handler) slog.Handler {
 	return &handler{next: next, seen: &seen{by: map[string]*count{}}}
@@ -57,7 +61,7 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelError || r.Level < slog.LevelInfo {
 		return h.next.Handle(ctx, r)
 	}
-	lines, left := h.seen.count(r.Message, r.Time)
+	lines, left := h.seen.count(r)
 	switch {
 	case lines > Most+1:
 		return nil
@@ -74,16 +78,24 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 
 // count says which line of its Span this is, and at the first one of a Span how many of
 // the Span before were left out.
-func (s *seen) count(message string, now time.Time) (lines, left int) {
+func (s *seen) count(r slog.Record) (lines, left int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.by[message]
-	if c == nil {
-		if len(s.by) >= messages {
-			return 0, 0
+	now, kind := r.Time, kindOf(r)
+	if len(s.by) >= kinds && s.by[kind] == nil {
+		for k, c := range s.by {
+			if now.Sub(c.since) >= Span {
+				delete(s.by, k)
+			}
 		}
+		if len(s.by) >= kinds {
+			kind = r.Message
+		}
+	}
+	c := s.by[kind]
+	if c == nil {
 		c = &count{since: now}
-		s.by[message] = c
+		s.by[kind] = c
 	}
 	if now.Sub(c.since) >= Span {
 		left = max(0, c.lines-Most)
@@ -91,4 +103,17 @@ func (s *seen) count(message string, now time.Time) (lines, left int) {
 	}
 	c.lines++
 	return c.lines, left
+}
+
+func kindOf(r slog.Record) string {
+	kind := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key != "err" {
+			return true
+		}
+		text := a.Value.String()
+		kind += "\x00" + text[:min(len(text), significant)]
+		return false
+	})
+	return kind
 }

@@ -2,6 +2,7 @@ package calm
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -36,8 +37,29 @@ func TestFloodIsCounted(t *testing.T) {
 		time.Sleep(Span)
 		log.Info("sign-in failed")
 		log.Info("sign-in failed")
-		if got := out.String(); strings.Count(got, `msg="sign-in failed"`) != 2 || strings.Count(got, "left_out_before=900") != 1 {
+		if got := out.String(); strings.Count(got, `msg="sign-in failed"`) != 2 || strings.Count(got, "left_out_before=950") != 1 {
 			t.Errorf("a minute later: %s", got)
 		}
 	})
+}
+
+// A flood of one error hides no other, and errors that strangers make differ are no way
+// around the bound.
+func TestFloodHidesNothingElse(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(Handler(slog.NewTextHandler(&out, nil)))
+	for range 1000 {
+		log.Info("sign-in failed", "err", "no such state")
+	}
+	log.Info("sign-in failed", "err", "the client's secret is wrong")
+	if text := out.String(); !strings.Contains(text, "secret is wrong") || strings.Count(text, "no such state") != Most {
+		t.Errorf("it says\n%s", text)
+	}
+	out.Reset()
+	for i := range 20_000 {
+		log.Info("sign-in failed", "err", fmt.Sprintf("code %d", i))
+	}
+	if n := strings.Count(out.String(), "\n"); n > kinds+2*Most {
+		t.Errorf("%d lines of 20,000 that differ pass", n)
+	}
 }
