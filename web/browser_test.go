@@ -18,31 +18,9 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/chromiumtest"
 	"github.com/sallyport/sallyport/session"
 )
-
-// chromium starts a real browser and returns a maker of its windows: each a person
-// of their own, with their own cookies.
-func chromium(t *testing.T) (window func() context.Context) {
-	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.NoFirstRun,
-		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		chromedp.Flag("ignore-certificate-errors", true), chromedp.UserDataDir(t.TempDir()))
-	allocator, cancel := chromedp.NewExecAllocator(t.Context(), options...)
-	t.Cleanup(cancel)
-	browser, stop := chromedp.NewContext(allocator)
-	t.Cleanup(func() { _ = chromedp.Cancel(browser); stop() })
-	fatal(t, chromedp.Do(browser))
-	return func() context.Context {
-		ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
-		t.Cleanup(cancel)
-		ctx, cancel = context.WithTimeout(ctx, 3*patience)
-		t.Cleanup(cancel)
-		return ctx
-	}
-}
-
-type step = chromedp.Action[chromedp.Void]
 
 // value runs one action that has a result.
 func value[T any](t *testing.T, ctx context.Context, action chromedp.Action[T]) T { //nolint:revive // t first, as everywhere in tests
@@ -58,15 +36,7 @@ func script(t *testing.T, ctx context.Context, expression string) bool { //nolin
 	return value(t, ctx, chromedp.Evaluate[bool](expression))
 }
 
-// noScript switches scripts off, as a careful reader's browser does.
-func noScript() step {
-	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
-		_, err := cdp.Call(ctx, t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
-		return err
-	})
-}
-
-func scheme(name string) step {
+func scheme(name string) chromiumtest.Step {
 	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}},
@@ -75,21 +45,10 @@ func scheme(name string) step {
 	})
 }
 
-func run(t *testing.T, ctx context.Context, what string, actions ...step) { //nolint:revive // t first, as everywhere in tests
-	t.Helper()
-	if err := chromedp.Do(ctx, actions...); err != nil {
-		short, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		at, _ := chromedp.Run(short, chromedp.Location())
-		text, _ := chromedp.Run(short, chromedp.Evaluate[string](`document.body.innerText`))
-		t.Fatalf("%s: %v (at %s: %s)", what, err, at, text)
-	}
-}
-
 // enter opens a page and signs in on the way.
 func (f *fixture) enter(t *testing.T, ctx context.Context, path, name string) { //nolint:revive // t first, as everywhere in tests
 	t.Helper()
-	run(t, ctx, "sign in",
+	chromiumtest.Run(t, ctx, "sign in",
 		chromedp.Navigate(f.base+path),
 		chromedp.WaitVisible(chromedp.CSS(`input[type=password]`)),
 		chromedp.SendKeys(chromedp.CSS(`input[name=username]`), name),
@@ -104,7 +63,7 @@ func (f *fixture) enter(t *testing.T, ctx context.Context, path, name string) { 
 func look(t *testing.T, ctx context.Context, name string) { //nolint:revive // t first, as everywhere in tests
 	t.Helper()
 	for _, width := range []int64{1280, 360} {
-		run(t, ctx, "look at "+name, chromedp.EmulateViewport(width, 780))
+		chromiumtest.Run(t, ctx, "look at "+name, chromedp.EmulateViewport(width, 780))
 		if script(t, ctx, `document.documentElement.scrollWidth > window.innerWidth`) {
 			t.Errorf("%s is wider than %d pixels", name, width)
 		}
@@ -112,7 +71,7 @@ func look(t *testing.T, ctx context.Context, name string) { //nolint:revive // t
 			continue
 		}
 		for _, theme := range []string{"light", "dark"} {
-			run(t, ctx, "look at "+name, scheme(theme))
+			chromiumtest.Run(t, ctx, "look at "+name, scheme(theme))
 			picture := value(t, ctx, chromedp.FullScreenshot(100))
 			fatal(t, os.WriteFile(filepath.Join(t.ArtifactDir(), fmt.Sprintf("%s-%d-%s.png", name, width, theme)), picture, 0o600))
 		}
@@ -122,7 +81,7 @@ func look(t *testing.T, ctx context.Context, name string) { //nolint:revive // t
 const hasText = `document.querySelector("main").innerText.includes(%q)`
 
 // shows waits for a text, across whatever pages come before it.
-func shows(text string) step {
+func shows(text string) chromiumtest.Step {
 	return func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
 		tick := time.NewTicker(30 * time.Millisecond)
 		defer tick.Stop()
@@ -139,14 +98,14 @@ func shows(text string) step {
 // A phone approves; the asker's waiting page moves on by itself, without a reload.
 func TestApprovalOnAPhone(t *testing.T) {
 	f := start(t)
-	window := chromium(t)
+	window := chromiumtest.Start(t)
 	alice, bob := window(), window()
 	c := f.connect(t, "orders", "reader", "127.0.0.1:5000")
-	run(t, alice, "a phone", chromedp.EmulateViewport(360, 780))
+	chromiumtest.Run(t, alice, "a phone", chromedp.EmulateViewport(360, 780))
 	f.enter(t, alice, c.link, "alice")
-	run(t, alice, "the held page", shows("Which phrase does your terminal show?"))
+	chromiumtest.Run(t, alice, "the held page", shows("Which phrase does your terminal show?"))
 	look(t, alice, "held")
-	run(t, alice, "say why",
+	chromiumtest.Run(t, alice, "say why",
 		chromedp.Click(chromedp.CSS(fmt.Sprintf(`input[value=%q]`, c.phrase))),
 		chromedp.SendKeys(chromedp.CSS(`textarea[name=reason]`), "INC-42: order 88121 is stuck in “paid”"),
 		chromedp.SendKeys(chromedp.CSS(`input[name=ticket]`), "INC-42\r"), // Enter in a field must not ask
@@ -157,9 +116,9 @@ func TestApprovalOnAPhone(t *testing.T) {
 	look(t, alice, "waiting")
 
 	f.enter(t, bob, "/", "bob")
-	run(t, bob, "the inbox", chromedp.EmulateViewport(360, 780), shows("1 request waits for your yes or no"))
+	chromiumtest.Run(t, bob, "the inbox", chromedp.EmulateViewport(360, 780), shows("1 request waits for your yes or no"))
 	look(t, bob, "home")
-	run(t, bob, "the request", chromedp.Click(chromedp.CSS(`#inbox a`)), shows("What a yes opens"))
+	chromiumtest.Run(t, bob, "the request", chromedp.Click(chromedp.CSS(`#inbox a`)), shows("What a yes opens"))
 	// Read by the page itself, at once: a live page may replace a button between two looks.
 	deny := value(t, bob, chromedp.Evaluate[string](`document.querySelector("button[value=no]").innerText`))
 	yes := value(t, bob, chromedp.Evaluate[string](`document.querySelector("button[value=yes]").innerText`))
@@ -168,25 +127,25 @@ func TestApprovalOnAPhone(t *testing.T) {
 		t.Errorf("the decision is not under the thumb: %q %q", deny, yes)
 	}
 	look(t, bob, "request")
-	run(t, bob, "narrow", chromedp.SetValue(chromedp.CSS(`select[name=for]`), "15m"))
+	chromiumtest.Run(t, bob, "narrow", chromedp.SetValue(chromedp.CSS(`select[name=for]`), "15m"))
 	words := value(t, bob, chromedp.Evaluate[string](`document.querySelector("select[name=for]").dispatchEvent(new Event("change", {bubbles: true})); document.querySelector("button[value=yes]").innerText`))
-	run(t, bob, "Enter in a field", chromedp.SendKeys(chromedp.CSS(`input[name=word]`), "ok\r"))
+	chromiumtest.Run(t, bob, "Enter in a field", chromedp.SendKeys(chromedp.CSS(`input[name=word]`), "ok\r"))
 	if r, err := f.gate.Inbox(t.Context(), f.signIn(t, "bob")); err != nil || len(r) != 1 {
 		t.Fatalf("Enter in a field decided: %v, %v", r, err)
 	}
 	if words == yes {
 		t.Errorf("narrowing leaves the words %q", words)
 	}
-	run(t, bob, "approve", chromedp.Click(chromedp.CSS(`button[value=yes]`)), shows("Approved by bob@example.com"))
+	chromiumtest.Run(t, bob, "approve", chromedp.Click(chromedp.CSS(`button[value=yes]`)), shows("Approved by bob@example.com"))
 	fatal(t, c.wait(t))
 	look(t, bob, "approved")
-	run(t, alice, "the waiting page moves on", shows("Your terminal goes on by itself"))
+	chromiumtest.Run(t, alice, "the waiting page moves on", shows("Your terminal goes on by itself"))
 	if !script(t, alice, `window.same === true`) {
 		t.Error("the page was loaded again instead of going on in place")
 	}
-	run(t, alice, "the grant", chromedp.Click(chromedp.CSS(`#state a`)), shows("Active until"))
+	chromiumtest.Run(t, alice, "the grant", chromedp.Click(chromedp.CSS(`#state a`)), shows("Active until"))
 	look(t, alice, "grant")
-	run(t, alice, "the token", chromedp.Click(chromedp.CSS(`form[action$="/token"] button`)), shows("shown this once"))
+	chromiumtest.Run(t, alice, "the token", chromedp.Click(chromedp.CSS(`form[action$="/token"] button`)), shows("shown this once"))
 	look(t, alice, "token")
 }
 
@@ -201,11 +160,11 @@ func (f *fixture) signIn(t *testing.T, name string) identity.SignIn {
 // The same without any script: the waiting page loads itself again.
 func TestHeldPageWithoutScript(t *testing.T) {
 	f := start(t)
-	window := chromium(t)
+	window := chromiumtest.Start(t)
 	alice, bob := window(), f.as(t, "bob")
 	c := f.connect(t, "orders", "reader", "198.51.100.23:5000")
-	run(t, alice, "no script", noScript(), chromedp.EmulateViewport(360, 780))
-	run(t, alice, "sign in",
+	chromiumtest.Run(t, alice, "no script", chromiumtest.NoScript(), chromedp.EmulateViewport(360, 780))
+	chromiumtest.Run(t, alice, "sign in",
 		chromedp.Navigate(f.base+c.link), chromedp.WaitReady(chromedp.CSS(`input[type=password]`)),
 		chromedp.SendKeys(chromedp.CSS(`input[name=username]`), "alice"),
 		chromedp.SendKeys(chromedp.CSS(`input[type=password]`), f.people["alice"].Password+"\r"),
@@ -213,7 +172,7 @@ func TestHeldPageWithoutScript(t *testing.T) {
 		chromedp.WaitReady(chromedp.CSS(`.note.bad`)),
 	)
 	look(t, alice, "held-mismatch")
-	run(t, alice, "ask",
+	chromiumtest.Run(t, alice, "ask",
 		chromedp.Click(chromedp.CSS(fmt.Sprintf(`input[value=%q]`, c.phrase))),
 		chromedp.SendKeys(chromedp.CSS(`textarea[name=reason]`), "INC-43"),
 		chromedp.Click(chromedp.CSS(`button.yes`)),
@@ -222,7 +181,7 @@ func TestHeldPageWithoutScript(t *testing.T) {
 	id := decode[struct{ Requests []session.Request }](t, bob.api("GET", "/api/v1/inbox", "", nil)).Requests[0].ID
 	bob.post("/requests/"+id, "verdict", "yes").want(t, 200)
 	fatal(t, c.wait(t))
-	run(t, alice, "the page loads itself again", chromedp.WaitReady(chromedp.CSS(`#state a[href^="/g/"]`)))
+	chromiumtest.Run(t, alice, "the page loads itself again", chromedp.WaitReady(chromedp.CSS(`#state a[href^="/g/"]`)))
 }
 
 // `sallyport login` in a browser that holds the form to its content security policy.
@@ -242,8 +201,8 @@ func TestCommandLineInABrowser(t *testing.T) {
 	_, port, err := net.SplitHostPort(listener.Addr().String())
 	fatal(t, err)
 	verifier, challenge := pkce()
-	window := chromium(t)()
-	run(t, window, "say yes", chromedp.Navigate(f.base+"/cli/login?host=laptop&state=xyz&port="+port+"&challenge="+challenge),
+	window := chromiumtest.Start(t)()
+	chromiumtest.Run(t, window, "say yes", chromedp.Navigate(f.base+"/cli/login?host=laptop&state=xyz&port="+port+"&challenge="+challenge),
 		shows("Sign in on the command line"), chromedp.Click(chromedp.CSS(`button.yes`)),
 		chromedp.WaitVisible(chromedp.CSS(`input[type=password]`)),
 		chromedp.SendKeys(chromedp.CSS(`input[name=username]`), "alice"),
@@ -255,14 +214,14 @@ func TestCommandLineInABrowser(t *testing.T) {
 			t.Errorf("state %q", q.Get("state"))
 		}
 	case <-time.After(patience):
-		run(t, window, "nothing came back", shows("something that is never there"))
+		chromiumtest.Run(t, window, "nothing came back", shows("something that is never there"))
 	}
 }
 
 // The pages for whoever looks after it all.
 func TestOversightInABrowser(t *testing.T) {
 	f := start(t)
-	window := chromium(t)
+	window := chromiumtest.Start(t)
 	alice, bob, sam := f.as(t, "alice"), f.as(t, "bob"), window()
 	c := f.connect(t, "billing", "writer", "198.51.100.23:5000")
 	alice.get(c.link)
@@ -271,14 +230,14 @@ func TestOversightInABrowser(t *testing.T) {
 	f.as(t, "carol").post("/requests/"+id, "verdict", "yes", "word", "checked by phone").want(t, 200)
 	sess, stop := f.running(t, alice, bob)
 	f.enter(t, sam, "/sessions", "sam")
-	run(t, sam, "sessions", shows("1 session is live"))
+	chromiumtest.Run(t, sam, "sessions", shows("1 session is live"))
 	look(t, sam, "sessions")
-	run(t, sam, "kill", chromedp.Click(chromedp.CSS(`form[action$="/kill"] button`)), shows("No session is live"))
+	chromiumtest.Run(t, sam, "kill", chromedp.Click(chromedp.CSS(`form[action$="/kill"] button`)), shows("No session is live"))
 	_ = stop()
 	for name, path := range map[string]string{
 		"recordings": "/recordings", "recording": "/recordings/" + sess.ID(), "log": "/log", "users": "/users", "requests": "/requests", "mismatch": "/requests/" + id, "grants": "/grants", "error": "/g/x",
 	} {
-		run(t, sam, name, chromedp.Navigate(f.base+path), chromedp.WaitVisible(chromedp.CSS("h1")))
+		chromiumtest.Run(t, sam, name, chromedp.Navigate(f.base+path), chromedp.WaitVisible(chromedp.CSS("h1")))
 		look(t, sam, name)
 	}
 	carol := window()
@@ -288,6 +247,6 @@ func TestOversightInABrowser(t *testing.T) {
 	f.enter(t, asker, "/requests/new?target=orders&role=reader", "alice")
 	look(t, asker, "new")
 	_, challenge := pkce()
-	run(t, asker, "command line", chromedp.Navigate(f.base+"/cli/login?host=laptop&port=40404&challenge="+challenge), shows("Sign in on the command line"))
+	chromiumtest.Run(t, asker, "command line", chromedp.Navigate(f.base+"/cli/login?host=laptop&port=40404&challenge="+challenge), shows("Sign in on the command line"))
 	look(t, asker, "cli")
 }

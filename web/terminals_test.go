@@ -11,6 +11,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/chromiumtest"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -99,18 +100,18 @@ func played(t *testing.T, cast string) (text string) {
 // The player is npm's, brought by make: without it the page offers the file.
 func TestTerminalPlaysInABrowser(t *testing.T) {
 	f := start(t)
-	alice, sam := f.as(t, "alice"), chromium(t)()
+	alice, sam := f.as(t, "alice"), chromiumtest.Start(t)()
 	path := "/recordings/" + f.drawn(t, alice, twoChannels()...)
 	f.enter(t, sam, path, "sam")
 	if !f.web.player() {
 		t.Log("the player is not built in; make player brings it")
-		run(t, sam, "the page says so", shows("This gate was built without the player"))
+		chromiumtest.Run(t, sam, "the page says so", shows("This gate was built without the player"))
 		if script(t, sam, `document.querySelector("button[data-play]").checkVisibility()`) {
 			t.Error("a button for a player that is not there")
 		}
 		return
 	}
-	run(t, sam, "play", chromedp.Click(chromedp.CSS(`button[data-play$="/cast/1"]`)),
+	chromiumtest.Run(t, sam, "play", chromedp.Click(chromedp.CSS(`button[data-play$="/cast/1"]`)),
 		chromedp.WaitVisible(chromedp.CSS(`.ap-player`)), shows("hello from the terminal"), shows("漢"))
 	look(t, sam, "terminal")
 	if other := f.as(t, "sam").get("/recordings"); strings.Contains(other.header.Get("Content-Security-Policy"), "wasm") {

@@ -66,7 +66,7 @@ var protocolNouns = map[string][]string{
 }
 
 // testOnly are packages that only tests may import, and packages made for them.
-var testOnly = map[string]bool{"proxy/proxytest": true}
+var testOnly = map[string]bool{"proxy/proxytest": true, "internal/chromiumtest": true}
 
 // Imports checks the import table, and that protocols take only nouns from policy and
 // credential. Test files may import what they like of the packages below cmd.

@@ -194,4 +194,16 @@ var httpLate = []Guard{
 		"\t\t_ = c //",
 		"./protocols/http", "TestCut", "live connections outlive the grant: a byte after 250 ms",
 	},
+	{
+		"protocols/http.frames", "protocols/http/refuse.go",
+		"\t\thead.Set(\"X-Frame-Options\", \"DENY\")\n",
+		"",
+		"./protocols/http", "TestClickjacking", "clickjacking",
+	},
+	{
+		"protocols/http.frames-sign-in", "protocols/http/enter.go",
+		"|| dest != \"\" && dest != \"document\" ||",
+		"||",
+		"./protocols/http", "TestClickjacking", "clickjacking: signing in within a frame",
+	},
 }

@@ -17,66 +17,12 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/identity/oidc"
+	"github.com/sallyport/sallyport/internal/chromiumtest"
 	"github.com/sallyport/sallyport/internal/devidp"
 	"github.com/sallyport/sallyport/internal/gatetest"
 	"github.com/sallyport/sallyport/session"
 	"github.com/sallyport/sallyport/web"
 )
-
-// patience is how long a browser waits for what must be shown.
-const patience = 20 * time.Second
-
-// chromium starts a real browser and returns a maker of windows, each a person's own.
-func chromium(t *testing.T) (window func() context.Context) {
-	t.Helper()
-	o := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.NoFirstRun,
-		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		chromedp.Flag("ignore-certificate-errors", true), chromedp.UserDataDir(t.TempDir()))
-	allocator, cancel := chromedp.NewExecAllocator(t.Context(), o...)
-	t.Cleanup(cancel)
-	browser, stop := chromedp.NewContext(allocator)
-	t.Cleanup(func() { _ = chromedp.Cancel(browser); stop() })
-	must(t, chromedp.Do(browser))
-	return func() context.Context {
-		ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
-		t.Cleanup(cancel)
-		ctx, cancel = context.WithTimeout(ctx, 3*patience)
-		t.Cleanup(cancel)
-		return ctx
-	}
-}
-
-type step = chromedp.Action[chromedp.Void]
-
-func run(t *testing.T, ctx context.Context, what string, actions ...step) { //nolint:revive // t first, as everywhere in tests
-	t.Helper()
-	if err := chromedp.Do(ctx, actions...); err != nil {
-		short, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		at, _ := chromedp.Run(short, chromedp.Location())
-		text, _ := chromedp.Run(short, chromedp.Evaluate[string](`document.body.innerText`))
-		t.Fatalf("%s: %v (at %s: %s)", what, err, at, text)
-	}
-}
-
-// shows waits until an expression holds, across whatever pages come before it.
-func shows(expression string) step {
-	return func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
-		tick := time.NewTicker(30 * time.Millisecond)
-		defer tick.Stop()
-		for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-tick.C {
-			// Between two pages there is nothing to ask; that is no failure yet.
-			if there, err := chromedp.Evaluate[bool](expression)(ctx, t); err == nil && there {
-				return chromedp.Void{}, nil
-			}
-		}
-		return chromedp.Void{}, fmt.Errorf("%s does not hold", expression)
-	}
-}
-
-func text(words string) step {
-	return shows(fmt.Sprintf(`document.body.innerText.includes(%q)`, words))
-}
 
 // withPages is a world whose gate has its real pages and a real OpenID provider.
 func withPages(t *testing.T, app http.Handler) (w *world, people map[string]devidp.User, issuer string) {
@@ -136,7 +82,7 @@ func withPages(t *testing.T, app http.Handler) (w *world, people map[string]devi
 // enter signs in on the way to an address.
 func enter(t *testing.T, ctx context.Context, u devidp.User, address string) { //nolint:revive // t first, as everywhere in tests
 	t.Helper()
-	run(t, ctx, "sign in",
+	chromiumtest.Run(t, ctx, "sign in",
 		chromedp.Navigate(address),
 		chromedp.WaitVisible(chromedp.CSS(`input[type=password]`)),
 		chromedp.SendKeys(chromedp.CSS(`input[name=username]`), u.Name),
@@ -145,9 +91,9 @@ func enter(t *testing.T, ctx context.Context, u devidp.User, address string) { /
 	)
 }
 
-// A person opens the application, signs in, asks, waits, is let in when somebody else
-// approves, sees the websocket live, and is told at the cut.
-func TestBrowser(t *testing.T) {
+// browserApp has a page with a clock on a websocket, and pages that do what a hostile
+// application would.
+func browserApp(gate func() string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/clock", func(w http.ResponseWriter, r *http.Request) {
 		socket, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
@@ -162,6 +108,32 @@ func TestBrowser(t *testing.T) {
 			<-time.After(20 * time.Millisecond)
 		}
 	})
+	mux.HandleFunc("/away", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Refresh", "0; url=/hostile")
+		http.Redirect(w, r, gate()+"/requests/new?to=//evil.test/", http.StatusFound)
+	})
+	mux.HandleFunc("/hostile", func(w http.ResponseWriter, _ *http.Request) {
+		for _, cookie := range []string{
+			"good=1; Path=/", "wide=1; Domain=localhost; Path=/", "__Host-sallyport-app=mine; Secure; Path=/", "__Host-sallyport-nonce=mine; Secure; Path=/", "__Host-sallyport=mine; Secure; Path=/",
+		} {
+			w.Header().Add("Set-Cookie", cookie)
+		}
+		w.Header().Set("Alt-Svc", `h3="evil.test:443"`)
+		w.Header().Set("Sallyport-Notice", "approved")
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = fmt.Fprintf(w, `<!doctype html><title>hostile</title><h1>Hostile</h1><p id=cookies></p><p id=api>?</p><p id=post>?</p><p id=socket>?</p><p id=frame>?</p>
+			<iframe id=f src="%[1]s/requests/new?target=app"></iframe><script>
+			const gate = %[1]q;
+			cookies.textContent = "cookies: " + document.cookie;
+			fetch(gate + "/api/v1/requests", {credentials: "include"}).then(r => r.text()).then(t => api.textContent = "api: read " + t, () => api.textContent = "api: kept out");
+			fetch(gate + "/api/v1/requests", {method: "POST", credentials: "include", mode: "no-cors", body: '{"target":"app","role":"user"}'}).finally(() => post.textContent = "post: done").catch(() => {});
+			const s = new WebSocket("wss" + gate.slice(5) + "/live");
+			s.onopen = () => socket.textContent = "socket: open";
+			s.onerror = () => socket.textContent = "socket: kept out";
+			f.onload = () => { let text; try { text = f.contentDocument.body.innerText } catch (e) { text = "kept out" }; frame.textContent = "frame: " + text };
+		</script>`, gate())
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		_, _ = fmt.Fprintf(w, `<!doctype html><title>app</title><h1>Application at %s</h1><p id=clock>none</p><script>
@@ -170,32 +142,76 @@ func TestBrowser(t *testing.T) {
 			s.onclose = (e) => { clock.textContent = "closed " + e.code + " " + e.reason; };
 		</script>`, r.URL.Path)
 	})
-	w, people, issuer := withPages(t, mux)
-	window := chromium(t)
+	return mux
+}
+
+// asks fills in the form of the request page and waits.
+func asks(t *testing.T, ctx context.Context) { //nolint:revive // t first, as everywhere in tests
+	t.Helper()
+	chromiumtest.Run(t, ctx, "ask", chromiumtest.Text("Ask for access"), chromedp.SendKeys(chromedp.CSS(`textarea[name=reason]`), "INC-7"), chromedp.Submit(chromedp.CSS(`textarea[name=reason]`)))
+	chromiumtest.Run(t, ctx, "wait", chromiumtest.Text("Waiting for 1 of: dba"))
+}
+
+// A person opens the application, signs in, asks, waits, is let in when somebody else
+// approves, sees the websocket live, and is told at the cut, by a revoke and at the
+// grant's end; and a hostile application gets nothing of it.
+func TestBrowser(t *testing.T) {
+	var w *world
+	w, people, issuer := withPages(t, browserApp(func() string { return w.gate }))
+	window := chromiumtest.Start(t)
 	alice, bob := window(), window()
 	enter(t, alice, people["alice"], w.app+"/.sallyport/begin?role=careful&to=/deep/page%3Fa%3Db")
-	run(t, alice, "ask", text("Ask for access"), chromedp.SendKeys(chromedp.CSS(`textarea[name=reason]`), "INC-7"), chromedp.Submit(chromedp.CSS(`textarea[name=reason]`)))
-	run(t, alice, "wait", text("Waiting for 1 of: dba"))
+	asks(t, alice)
 	enter(t, bob, people["bob"], w.gate+"/requests")
-	run(t, bob, "approve", text("app"), chromedp.Click(chromedp.CSS(`a[href^="/requests/"]:not([href$=new])`)), text("What a yes opens"), chromedp.Click(chromedp.CSS(`button[value=yes]`)), text("Approved"))
-	run(t, alice, "is let in", text("Application at /deep/page"), text("tick 5"))
+	chromiumtest.Run(t, bob, "approve", chromiumtest.Text("app"), chromedp.Click(chromedp.CSS(`a[href^="/requests/"]:not([href$=new])`)), chromiumtest.Text("What a yes opens"), chromedp.Click(chromedp.CSS(`button[value=yes]`)), chromiumtest.Text("Approved"))
+	chromiumtest.Run(t, alice, "is let in", chromiumtest.Text("Application at /deep/page"), chromiumtest.Text("tick 5"))
 	at, err := chromedp.Run(alice, chromedp.Location())
 	must(t, err)
 	if at != w.app+"/deep/page?a=b" {
 		t.Errorf("ended up at %s", at)
 	}
-	guard := gatetest.Sam
-	guard.Issuer = issuer
-	sam := w.SignIn(t, guard)
+
+	chromiumtest.Run(t, alice, "a hostile application", chromedp.Navigate(w.app+"/hostile"), chromiumtest.Text("cookies: good=1\n"), chromiumtest.Text("api: kept out"),
+		chromiumtest.Text("post: done"), chromiumtest.Text("socket: kept out"), chromiumtest.Text("frame: kept out"))
+	chromiumtest.Run(t, alice, "a hostile redirect", chromedp.Navigate(w.app+"/away"), chromiumtest.Shows(`location.origin === "`+w.gate+`"`))
+	chromiumtest.Run(t, alice, "is still let in", chromedp.Navigate(w.app+"/deep/page?a=b"), chromiumtest.Text("tick 5"))
+	guard, second := gatetest.Sam, gatetest.Bob
+	guard.Issuer, second.Issuer = issuer, issuer
+	sam, dba := w.SignIn(t, guard), w.SignIn(t, second)
+	if pending, err := w.Requests(t.Context(), sam, session.Filter{State: string(session.RequestPending)}); err != nil || len(pending) > 0 {
+		t.Errorf("the hostile application has made %d requests (%v)", len(pending), err)
+	}
+
 	list, err := w.Sessions(t.Context(), sam, session.Filter{State: "live"})
 	must(t, err)
 	if len(list) != 1 || list[0].Proof != identity.ByBrowser || list[0].Key.Role != "careful" {
 		t.Fatalf("live: %+v", list)
 	}
 	must(t, w.Revoke(t.Context(), sam, list[0].Grant, "enough"))
-	run(t, alice, "is cut", text("closed 1008 your access was revoked by sam@example.com"))
-	run(t, alice, "is told", chromedp.Reload(), text("Your access was revoked by sam@example.com"))
-	run(t, alice, "asks again", chromedp.Click(chromedp.CSS(`main a`)), text("Ask for access"))
+	chromiumtest.Run(t, alice, "is cut", chromiumtest.Text("closed 1008 your access was revoked by sam@example.com"))
+	chromiumtest.Run(t, alice, "is told", chromedp.Reload(), chromiumtest.Text("Your access was revoked by sam@example.com"))
+
+	approve := func(length time.Duration) {
+		t.Helper()
+		var pending []session.Request
+		eventually(t, "nothing is asked for", func() bool {
+			pending, err = w.Requests(t.Context(), dba, session.Filter{State: string(session.RequestPending)})
+			must(t, err)
+			return len(pending) == 1
+		})
+		_, err := w.Decide(t.Context(), dba, pending[0].ID, session.Verdict{Yes: true, Duration: length})
+		must(t, err)
+	}
+	chromiumtest.Run(t, alice, "asks again", chromedp.Click(chromedp.CSS(`main a`)))
+	asks(t, alice)
+	approve(10 * time.Second)
+	chromiumtest.Run(t, alice, "is let in again", chromiumtest.Text("tick 5"))
+	chromiumtest.Run(t, alice, "is cut at the end", chromiumtest.Text("closed 1008 your access to app ended at"))
+	chromiumtest.Run(t, alice, "is told of the end", chromedp.Reload(), chromiumtest.Text("Your access to app ended at"))
+
 	// Without scripts the waiting page loads itself again.
-	run(t, alice, "ask again", chromedp.SendKeys(chromedp.CSS(`textarea[name=reason]`), "INC-8"), chromedp.Submit(chromedp.CSS(`textarea[name=reason]`)), text("Waiting for"))
+	chromiumtest.Run(t, alice, "asks without scripts", chromiumtest.NoScript(), chromedp.Click(chromedp.CSS(`main a`)))
+	asks(t, alice)
+	approve(0)
+	chromiumtest.Run(t, alice, "is let in without scripts", chromiumtest.Text("Application at /deep/page"))
 }
