@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"syscall"
 )
 
@@ -15,6 +16,9 @@ type Conn struct {
 	net.Conn
 	raw    syscall.RawConn // nil where the connection is no socket
 	peeked []byte
+	loops  *loops // of the server that accepted it; nil: it is relayed by goroutines
+
+	closing sync.Mutex // held while the loop takes the socket, and by Close
 
 	// Reader's, while it tries once instead of waiting.
 	trying bool
@@ -70,6 +74,14 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
+// Close may be called by anybody, at any time.
+func (c *Conn) Close() error {
+	c.closing.Lock()
+	conn := c.Conn
+	c.closing.Unlock()
+	return conn.Close()
+}
+
 // CloseWrite tells the other side that nothing more comes.
 func (c *Conn) CloseWrite() error { return closeWrite(c.Conn) }
 
@@ -84,6 +96,15 @@ func Reset(c net.Conn) error {
 		_ = l.SetLinger(0) // where it fails the close is orderly, which is the lesser harm
 	}
 	return base.Conn.Close()
+}
+
+// CloseWrite ends the write side of c, and of the socket under its TLS.
+func CloseWrite(c net.Conn) error {
+	err := closeWrite(c)
+	if base := baseOf(c); base != nil && base != c {
+		err = errors.Join(err, base.CloseWrite())
+	}
+	return err
 }
 
 // closeWrite half-closes where the connection can.

@@ -66,13 +66,17 @@ func (r *reader) tryOnce(fd uintptr) bool {
 // keep leaves the last n bytes for the next read.
 func (r *reader) keep(n int) error {
 	if n > MaxHold {
-		return fmt.Errorf("an observer holds %d bytes back, more than %d", n, MaxHold)
+		return errHolds(n)
 	}
 	end := r.held + r.n
 	copy(r.buf[:], r.buf[end-n:end])
 	r.held = n
 	r.give()
 	return nil
+}
+
+func errHolds(n int) error {
+	return fmt.Errorf("an observer holds %d bytes back, more than %d", n, MaxHold)
 }
 
 func (r *reader) take() {

@@ -61,6 +61,9 @@ type Speaker interface {
 	Lines() <-chan string
 	// Dress makes a message of the protocol from a line.
 	Dress(line string) []byte
+	// Last makes the last words from why the relay ends, an error that Relay returns.
+	// Nil: there are none. It is called once at most, by whatever relays, and returns soon.
+	Last(why error) []byte
 }
 
 // Relay forwards both ways until one side ends or ctx is done, and returns why: nil
@@ -68,17 +71,25 @@ type Speaker interface {
 // with every run of bytes of its direction, in order, before they go on.
 //
 // When ctx ends nothing new is sent to the client. A message that it has a part of
-// is completed within CutWait; then the client stands at a message boundary and the
-// caller says its last words. Otherwise the client is reset and the error is ErrReset
-// too. The end of the client's stream is passed on to the target, and what the
-// target still sends is delivered. Both connections are the caller's to close.
+// is completed within CutWait; then the client stands at a message boundary, gets the
+// Speaker's last words, and sees the end of the stream where there are any. Otherwise,
+// and where it does not take them, the client is reset and the error is ErrReset too.
+// The end of the client's stream is passed on to the target, and what the target still
+// sends is delivered. Both connections are the caller's to close.
 //
 // client and target should be a *Conn, or TLS on top of one: then an idle relay
-// keeps no buffer.
+// keeps no buffer, and on Linux a loop of the client's Server forwards the bytes.
 func Relay(ctx context.Context, client, target net.Conn, up, down Observer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r := &relay{client: client, target: target, up: up, down: down, cancel: cancel}
+	f, err := newFlow(client, target, up, down, cancel)
+	if err != nil {
+		return err
+	}
+	if f != nil {
+		return f.run(ctx)
+	}
+	r := &relay{client: client, target: target, up: up, down: down, cancel: cancel, ends: ctx.Done()}
 	begun := make(chan struct{})
 	context.AfterFunc(ctx, func() { r.begin(); close(begun) })
 	over := make(chan struct{})
@@ -102,13 +113,13 @@ type relay struct {
 	client, target net.Conn
 	up, down       Observer
 	cancel         context.CancelCauseFunc
+	ends           <-chan struct{} // closed when the cut is due
 
 	cutting atomic.Bool
 
-	// writing is held by whoever writes to the client; it guards tail and broken.
+	// writing is held by whoever writes to the client; it guards what the client has.
 	writing sync.Mutex
-	tail    int  // bytes of an incomplete message that the client has
-	broken  bool // a write to the client failed: it may have a part of anything
+	given
 
 	mu      sync.Mutex
 	pending [][]byte // words that wait for a boundary
@@ -269,42 +280,88 @@ func (r *relay) runDown() {
 func (r *relay) deliver(p []byte) (held int, goOn bool) {
 	r.writing.Lock()
 	defer r.writing.Unlock()
-	verdict, err := r.down.Observe(p)
+	select {
+	case <-r.ends: // before begin has had the time to say so
+		r.cutting.Store(true)
+	default:
+	}
+	cutting := r.cutting.Load()
+	if cutting && r.tail == 0 {
+		return 0, false // read before the cut, and too late for it
+	}
+	held, end, err := r.show(r.down, p, cutting)
 	if err != nil {
 		r.cancel(err)
 		return 0, false
 	}
-	tail := r.down.Tail()
-	cutting := r.cutting.Load()
-	if verdict != Pass || cutting {
-		held = min(tail, len(p))
-	}
-	if cutting && r.tail > 0 && tail > len(p) {
-		held = 0 // all of p belongs to the message that the client waits for the end of
-	}
 	if n := len(p) - held; n > 0 {
-		r.tail = tail - held
 		if _, err := r.client.Write(p[:n]); err != nil {
 			r.broken = true
 			r.cancel(fmt.Errorf("%w: write: %w", ErrClient, err))
 			return 0, false
 		}
 	}
-	if verdict == EndAtBoundary {
+	if end {
 		r.cancel(errClosed)
 		return 0, false
 	}
 	return held, !r.cutting.Load() || r.tail > 0
 }
 
+// given is what the client has got.
+type given struct {
+	tail   int  // bytes of an incomplete message that it has
+	broken bool // a write failed: it may have a part of anything
+}
+
+// show shows p to the observer of what the target says and decides how many of its
+// last bytes do not go on yet: at the cut, no more goes on than completes the message
+// that the client has a part of. The rest counts as given. end: nothing goes on after it.
+func (g *given) show(o Observer, p []byte, cutting bool) (held int, end bool, err error) {
+	verdict, err := o.Observe(p)
+	if err != nil {
+		return 0, false, err
+	}
+	tail := o.Tail()
+	if verdict != Pass || cutting {
+		held = min(tail, len(p))
+	}
+	if cutting && g.tail > 0 && tail > len(p) {
+		held = 0 // all of p belongs to the message that the client waits for the end of
+	}
+	if len(p) > held {
+		g.tail = tail - held
+	}
+	return held, verdict == EndAtBoundary, nil
+}
+
 // result says why the relay ended, and resets a client that cannot be told.
 func (r *relay) result(ctx context.Context) error {
+	if words := r.last(r.down, context.Cause(ctx)); words != nil {
+		_ = r.client.SetWriteDeadline(time.Now().Add(CutWait))
+		_, err := r.client.Write(words)
+		r.broken = err != nil
+		_ = CloseWrite(r.client) // the client may have gone, which is as well
+	}
+	return r.given.result(ctx, r.client)
+}
+
+// last makes the last words for a client that can be told.
+func (g *given) last(down Observer, why error) []byte {
+	speaker, ok := down.(Speaker)
+	if !ok || g.broken || g.tail > 0 || why == nil || errors.Is(why, errClosed) {
+		return nil
+	}
+	return speaker.Last(why)
+}
+
+func (g *given) result(ctx context.Context, client net.Conn) error {
 	cause := context.Cause(ctx)
 	if errors.Is(cause, errClosed) {
 		cause = nil
 	}
-	if r.broken || r.tail > 0 {
-		_ = Reset(r.client)
+	if g.broken || g.tail > 0 {
+		_ = Reset(client)
 		return errors.Join(cause, ErrReset)
 	}
 	return cause

@@ -25,6 +25,7 @@ type lines struct {
 	end  byte // the direction ends behind a line that begins with it
 	err  error
 	say  chan string
+	last string
 }
 
 func (l *lines) Observe(p []byte) (Verdict, error) {
@@ -64,6 +65,13 @@ func (l *lines) Tail() int                { return l.tail }
 func (l *lines) Lines() <-chan string     { return l.say }
 func (l *lines) Dress(line string) []byte { return []byte(line + "\n") }
 
+func (l *lines) Last(why error) []byte {
+	if l.last == "" {
+		return nil
+	}
+	return []byte(l.last + why.Error() + "\n")
+}
+
 // rig is a relay between two ends that the test holds.
 type rig struct {
 	client, target net.Conn // the far ends
@@ -73,13 +81,27 @@ type rig struct {
 	over           chan error
 }
 
-func newRig(t testing.TB, up, down *lines, secure bool) *rig {
+// mode is how a relay runs.
+type mode struct{ secure, loop bool }
+
+func (m mode) String() string {
+	return map[bool]string{false: "tcp", true: "tls"}[m.secure] + map[bool]string{false: " by goroutines", true: " by the system's best"}[m.loop]
+}
+
+var modes = []mode{{false, false}, {true, false}, {false, true}, {true, true}}
+
+func newRig(t testing.TB, up, down *lines, m mode) *rig {
 	t.Helper()
 	client, clientSide := pair(t)
 	target, targetSide := pair(t)
 	r := &rig{client: client, target: target, up: up, down: down, over: make(chan error, 1)}
-	var near, far net.Conn = NewConn(clientSide), NewConn(targetSide)
-	if secure {
+	base := NewConn(clientSide)
+	if m.loop {
+		base.loops = &loops{}
+		t.Cleanup(base.loops.stop)
+	}
+	var near, far net.Conn = base, NewConn(targetSide)
+	if m.secure {
 		config := selfSigned(t)
 		near, r.client = tls.Server(near, config), tls.Client(client, config)
 		far, r.target = tls.Client(far, config), tls.Server(target, config)
@@ -96,10 +118,15 @@ func newRig(t testing.TB, up, down *lines, secure bool) *rig {
 	r.near = near
 	ctx, cancel := context.WithCancelCause(t.Context())
 	r.cut = cancel
-	go func() { r.over <- Relay(ctx, near, far, up, down) }()
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		r.over <- Relay(ctx, near, far, up, down)
+	}()
 	t.Cleanup(func() {
 		cancel(nil)
-		_, _ = near.Close(), far.Close()
+		_, _ = baseOf(near).Close(), baseOf(far).Close()
+		<-gone
 	})
 	return r
 }
@@ -168,14 +195,15 @@ func (r *rig) ends(t testing.TB, within time.Duration) error {
 	}
 }
 
-func both(t *testing.T, run func(t *testing.T, secure bool)) {
-	t.Run("tcp", func(t *testing.T) { run(t, false) })
-	t.Run("tls", func(t *testing.T) { run(t, true) })
+func each(t *testing.T, run func(t *testing.T, m mode)) {
+	for _, m := range modes {
+		t.Run(m.String(), func(t *testing.T) { run(t, m) })
+	}
 }
 
 func TestRelayForwardsAndHalfCloses(t *testing.T) {
-	both(t, func(t *testing.T, secure bool) {
-		r := newRig(t, &lines{}, &lines{}, secure)
+	each(t, func(t *testing.T, m mode) {
+		r := newRig(t, &lines{}, &lines{}, m)
 		write(t, r.client, "ask\n")
 		expect(t, r.target, "ask\n")
 		write(t, r.target, "answer\n")
@@ -199,8 +227,8 @@ func TestRelayForwardsAndHalfCloses(t *testing.T) {
 }
 
 func TestRelayMovesMuchBothWays(t *testing.T) {
-	both(t, func(t *testing.T, secure bool) {
-		r := newRig(t, &lines{hold: true}, &lines{hold: true}, secure)
+	each(t, func(t *testing.T, m mode) {
+		r := newRig(t, &lines{hold: true}, &lines{hold: true}, m)
 		text := bytes.Repeat([]byte("a line of some length, so that runs end in the middle of it\n"), 100_000)
 		done := make(chan error, 4)
 		for _, c := range []net.Conn{r.client, r.target} {
@@ -224,9 +252,9 @@ func TestRelayMovesMuchBothWays(t *testing.T) {
 
 var errCause = errors.New("your access ended")
 
-func TestCutAtABoundaryLeavesRoomForWords(t *testing.T) {
-	both(t, func(t *testing.T, secure bool) {
-		r := newRig(t, &lines{}, &lines{}, secure)
+func TestTheLastWordsComeAtABoundary(t *testing.T) {
+	each(t, func(t *testing.T, m mode) {
+		r := newRig(t, &lines{}, &lines{last: "sorry, "}, m)
 		write(t, r.target, "one\n")
 		expect(t, r.client, "one\n")
 		begun := time.Now()
@@ -237,15 +265,16 @@ func TestCutAtABoundaryLeavesRoomForWords(t *testing.T) {
 		if took := time.Since(begun); took > CutWait/2 {
 			t.Errorf("an idle relay took %v to end", took)
 		}
-		_ = r.near.SetDeadline(time.Now().Add(time.Second))
-		write(t, r.near, "last words\n")
-		expect(t, r.client, "last words\n")
+		_ = r.client.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if got, err := io.ReadAll(r.client); err != nil || string(got) != "sorry, your access ended\n" {
+			t.Fatalf("%q, %v", got, err)
+		}
 	})
 }
 
 func TestCutCompletesTheMessageOfTheClient(t *testing.T) {
-	both(t, func(t *testing.T, secure bool) {
-		r := newRig(t, &lines{}, &lines{}, secure)
+	each(t, func(t *testing.T, m mode) {
+		r := newRig(t, &lines{}, &lines{last: "sorry, "}, m)
 		write(t, r.target, "half of ")
 		expect(t, r.client, "half of ")
 		r.cut(errCause)
@@ -253,37 +282,36 @@ func TestCutCompletesTheMessageOfTheClient(t *testing.T) {
 		if err := r.ends(t, 5*time.Second); !errors.Is(err, errCause) || errors.Is(err, ErrReset) {
 			t.Fatal(err)
 		}
-		_ = r.near.SetDeadline(time.Now().Add(time.Second))
-		write(t, r.near, "last words\n")
-		_ = r.near.Close()
 		_ = r.client.SetReadDeadline(time.Now().Add(5 * time.Second))
 		got, err := io.ReadAll(r.client)
-		if err != nil || !bytes.HasPrefix(got, []byte("a message\n")) || !bytes.HasSuffix(got, []byte("\nlast words\n")) || bytes.Contains(got, []byte("half")) {
+		if err != nil || !bytes.HasPrefix(got, []byte("a message\n")) || !bytes.HasSuffix(got, []byte("\nsorry, your access ended\n")) || bytes.Contains(got, []byte("half")) {
 			t.Fatalf("%q, %v", got, err)
 		}
 	})
 }
 
 func TestCutInMidMessageResets(t *testing.T) {
-	r := newRig(t, &lines{}, &lines{}, false)
-	write(t, r.target, "half of ")
-	expect(t, r.client, "half of ")
-	begun := time.Now()
-	r.cut(errCause)
-	if err := r.ends(t, 5*time.Second); !errors.Is(err, errCause) || !errors.Is(err, ErrReset) {
-		t.Fatal(err)
-	}
-	if took := time.Since(begun); took < CutWait || took > 5*CutWait {
-		t.Errorf("reset after %v", took)
-	}
-	if _, err := r.client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the client sees %v", err)
-	}
+	each(t, func(t *testing.T, m mode) {
+		r := newRig(t, &lines{}, &lines{}, m)
+		write(t, r.target, "half of ")
+		expect(t, r.client, "half of ")
+		begun := time.Now()
+		r.cut(errCause)
+		if err := r.ends(t, 5*time.Second); !errors.Is(err, errCause) || !errors.Is(err, ErrReset) {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took < CutWait || took > 5*CutWait {
+			t.Errorf("reset after %v", took)
+		}
+		if _, err := r.client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the client sees %v", err)
+		}
+	})
 }
 
 func TestCutResetsAClientThatDoesNotDrain(t *testing.T) {
-	both(t, func(t *testing.T, secure bool) {
-		r := newRig(t, &lines{}, &lines{}, secure)
+	each(t, func(t *testing.T, m mode) {
+		r := newRig(t, &lines{}, &lines{}, m)
 		filled := make(chan struct{})
 		go func() {
 			defer close(filled)
@@ -309,38 +337,42 @@ func TestCutResetsAClientThatDoesNotDrain(t *testing.T) {
 }
 
 func TestObserverEndsTheRelayBeforeTheBytes(t *testing.T) {
-	for name, c := range map[string]struct{ up, down *lines }{
-		"up":   {&lines{err: errCause}, &lines{}},
-		"down": {&lines{}, &lines{err: errCause}},
-	} {
-		r := newRig(t, c.up, c.down, false)
-		write(t, r.client, "ask\n")
-		write(t, r.target, "answer\n")
-		if err := r.ends(t, 5*time.Second); !errors.Is(err, errCause) {
-			t.Errorf("%s: %v", name, err)
-		}
-		_ = r.near.Close()
-		if name == "down" {
-			_ = r.client.SetReadDeadline(time.Now().Add(5 * time.Second))
-			if got, _ := io.ReadAll(r.client); len(got) > 0 {
-				t.Errorf("%q passed the observer that refused it", got)
+	each(t, func(t *testing.T, m mode) {
+		for name, c := range map[string]struct{ up, down *lines }{
+			"up":   {&lines{err: errCause}, &lines{}},
+			"down": {&lines{}, &lines{err: errCause}},
+		} {
+			r := newRig(t, c.up, c.down, m)
+			write(t, r.client, "ask\n")
+			write(t, r.target, "answer\n")
+			if err := r.ends(t, 5*time.Second); !errors.Is(err, errCause) {
+				t.Errorf("%s: %v", name, err)
+			}
+			_ = r.near.Close()
+			if name == "down" {
+				_ = r.client.SetReadDeadline(time.Now().Add(5 * time.Second))
+				if got, _ := io.ReadAll(r.client); len(got) > 0 {
+					t.Errorf("%q passed the observer that refused it", got)
+				}
 			}
 		}
-	}
+	})
 }
 
 func TestEndAtBoundaryEndsTheDirection(t *testing.T) {
-	r := newRig(t, &lines{end: 'X'}, &lines{}, false)
-	write(t, r.client, "ask\nX\nbehind\n")
-	expect(t, r.target, "ask\nX\n")
-	if n, err := r.target.Read(make([]byte, 9)); !errors.Is(err, io.EOF) {
-		t.Fatalf("%d bytes behind the end, %v", n, err)
-	}
+	each(t, func(t *testing.T, m mode) {
+		r := newRig(t, &lines{end: 'X'}, &lines{}, m)
+		write(t, r.client, "ask\nX\nbehind\n")
+		expect(t, r.target, "ask\nX\n")
+		if n, err := r.target.Read(make([]byte, 9)); !errors.Is(err, io.EOF) {
+			t.Fatalf("%d bytes behind the end, %v", n, err)
+		}
+	})
 }
 
 func TestWordsComeBetweenMessages(t *testing.T) {
-	both(t, func(t *testing.T, secure bool) {
-		r := newRig(t, &lines{}, &lines{say: make(chan string)}, secure)
+	each(t, func(t *testing.T, m mode) {
+		r := newRig(t, &lines{}, &lines{say: make(chan string)}, m)
 		r.down.say <- "idle"
 		expect(t, r.client, "idle\n")
 		write(t, r.target, "half of ")
@@ -352,10 +384,10 @@ func TestWordsComeBetweenMessages(t *testing.T) {
 }
 
 func TestAnIdleRelayKeepsNoBuffer(t *testing.T) {
-	both(t, func(t *testing.T, secure bool) {
+	each(t, func(t *testing.T, m mode) {
 		client, near := pair(t)
 		base := net.Conn(NewConn(near))
-		if secure {
+		if m.secure {
 			config := selfSigned(t)
 			server := tls.Server(base, config)
 			c := tls.Client(client, config)
@@ -394,17 +426,19 @@ func TestAnIdleRelayKeepsNoBuffer(t *testing.T) {
 }
 
 func TestHoldingTooMuchEndsTheRelay(t *testing.T) {
-	r := newRig(t, &lines{hold: true}, &lines{}, false)
-	write(t, r.client, string(bytes.Repeat([]byte("x"), 4*MaxHold)))
-	if err := r.ends(t, 5*time.Second); err == nil || !bytes.Contains([]byte(err.Error()), []byte("an observer holds")) {
-		t.Fatal(err)
-	}
+	each(t, func(t *testing.T, m mode) {
+		r := newRig(t, &lines{hold: true}, &lines{}, m)
+		write(t, r.client, string(bytes.Repeat([]byte("x"), 4*MaxHold)))
+		if err := r.ends(t, 5*time.Second); err == nil || !bytes.Contains([]byte(err.Error()), []byte("an observer holds")) {
+			t.Fatal(err)
+		}
+	})
 }
 
 func BenchmarkRelayRoundTrip(b *testing.B) {
-	for _, secure := range []bool{false, true} {
-		b.Run(map[bool]string{false: "tcp", true: "tls"}[secure], func(b *testing.B) {
-			r := newRig(b, &lines{}, &lines{}, secure)
+	for _, m := range modes {
+		b.Run(m.String(), func(b *testing.B) {
+			r := newRig(b, &lines{}, &lines{}, m)
 			p := make([]byte, 100)
 			p[99] = '\n'
 			b.ReportAllocs()
@@ -423,9 +457,9 @@ func BenchmarkRelayRoundTrip(b *testing.B) {
 }
 
 func BenchmarkRelayBulk(b *testing.B) {
-	for _, secure := range []bool{false, true} {
-		b.Run(map[bool]string{false: "tcp", true: "tls"}[secure], func(b *testing.B) {
-			r := newRig(b, &lines{}, &lines{}, secure)
+	for _, m := range modes {
+		b.Run(m.String(), func(b *testing.B) {
+			r := newRig(b, &lines{}, &lines{}, m)
 			chunk := bytes.Repeat([]byte("0123456789abcde\n"), 4096)
 			b.SetBytes(int64(len(chunk)))
 			got := make([]byte, len(chunk))

@@ -52,6 +52,7 @@ type Server struct {
 	cancel    context.CancelCauseFunc // of every connection; set by Serve
 	closed    bool
 	busy      sync.WaitGroup // accept loops and connections
+	loops     loops          // forward the bytes of sessions
 }
 
 type bound struct {
@@ -155,6 +156,7 @@ func (s *Server) accept(ctx context.Context, b bound) error {
 		}
 		wait = 0
 		c := NewConn(conn)
+		c.loops = &s.loops
 		id, done, ok := s.admit(c)
 		if !ok {
 			_ = Reset(c) // over a cap; there is nothing to say
@@ -229,9 +231,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	select {
 	case <-done:
 		s.end()
+		s.loops.stop()
 		return nil
 	case <-ctx.Done():
 	}
+	defer s.loops.stop()
 	s.end()
 	timer := time.NewTimer(10 * time.Second)
 	defer timer.Stop()
@@ -251,6 +255,7 @@ func (s *Server) Close() error {
 	s.end()
 	s.closeConns()
 	s.busy.Wait()
+	s.loops.stop()
 	return nil
 }
 

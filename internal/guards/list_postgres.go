@@ -141,8 +141,8 @@ var postgres = []Guard{
 	},
 	{
 		"protocols/postgres.backend-gone", "protocols/postgres/relay.go",
-		"gone := leave(srv.conn, busy)",
-		"gone := leave(srv.conn, busy) || true",
+		"if leave(s.conn, busy) {",
+		"if leave(s.conn, busy) || true {",
 		"./protocols/postgres", "TestStubbornBackendIsSeenGone", "live connections outlive the grant",
 	},
 	{
@@ -258,5 +258,11 @@ var postgres = []Guard{
 		"if length < 4 || length > maxLoginBody {",
 		"if length < 4 {",
 		"./protocols/postgres", "TestTargetsThatMisbehaveAtLogin", "a target that makes the gate's memory grow",
+	},
+	{
+		"protocols/postgres.last-words", "protocols/postgres/relay.go",
+		"if err = why(err); gone(err) {",
+		"if err = why(err); true || gone(err) {",
+		"./protocols/postgres", "TestGrantsEndIsTold", "the cut says why",
 	},
 }

@@ -9,8 +9,8 @@ var proxy = []Guard{
 	},
 	{
 		"proxy.cut-mid-message", "proxy/relay.go",
-		"if r.broken || r.tail > 0 {",
-		"if r.broken {",
+		"if g.broken || g.tail > 0 {",
+		"if g.broken {",
 		"./proxy", "TestCutInMidMessageResets", "live connections outlive the grant",
 	},
 	{

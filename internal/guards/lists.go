@@ -24,6 +24,7 @@ var lists = [][]Guard{
 	policyWhen,
 	postgres,
 	proxy,
+	proxyLoop,
 	recount,
 	recovery,
 	replay,

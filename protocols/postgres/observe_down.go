@@ -20,6 +20,7 @@ type down struct {
 	t     *traffic
 	now   time.Time // of the run; zero until something asks
 	lines <-chan string
+	last  func(why error) []byte
 }
 
 // Observe implements proxy.Observer.
@@ -42,6 +43,9 @@ func (d *down) Dress(line string) []byte {
 	_ = d.t.rec.Write(&audit.Note{Text: line})
 	return appendNotice(nil, line)
 }
+
+// Last implements proxy.Speaker.
+func (d *down) Last(why error) []byte { return d.last(why) }
 
 func (d *down) clock() time.Time {
 	if d.now.IsZero() {

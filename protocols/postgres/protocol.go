@@ -76,6 +76,7 @@ type handler struct {
 	config proxy.Config
 	tls    *tls.Config // nil where the listener is plaintext
 	keys   keys
+	paces  paces
 	warned sync.Map // target/role whose password a session could replace, warned about once
 }
 

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -65,26 +64,10 @@ func isOurs(err error) bool {
 	return errors.As(err, &invalid) || errors.As(err, &ended)
 }
 
-// farewell says why a session ended to a client that stands at a message boundary.
-// One that does not take it in time is reset.
-func (c *conn) farewell(err error) {
-	if c.told = true; err == nil || gone(err) {
-		return
-	}
-	if c.write(c.fatal(nil, err), proxy.CutWait) != nil {
-		_ = proxy.Reset(c.net)
-		return
-	}
-	c.endWrite()
-}
-
 // endWrite says that nothing more comes.
 func (c *conn) endWrite() {
 	c.lingers = true
-	if t, ok := c.net.(*tls.Conn); ok {
-		_ = t.CloseWrite() // the client may have gone, which is as well
-	}
-	_ = c.base.CloseWrite()
+	_ = proxy.CloseWrite(c.net) // the client may have gone, which is as well
 }
 
 // linger reads away what the client still sends for a moment: closing with input

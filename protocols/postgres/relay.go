@@ -21,7 +21,9 @@ import (
 // How long the end of a backend may take.
 const (
 	cancelWait    = 3 * time.Second        // one cancel request
-	leaveWait     = 400 * time.Millisecond // for a backend that was told to leave
+	slotWait      = 30 * time.Second       // until others of the target have ended
+	leaveWait     = 400 * time.Millisecond // for a busy backend that was told to leave
+	idleWait      = 3 * time.Second        // for an idle one, which does as soon as it gets a processor
 	terminateWait = 5 * time.Second        // for pg_terminate_backend and its outcome
 )
 
@@ -42,20 +44,25 @@ func (c *conn) relay(ctx context.Context, srv *server, upstream *session.Upstrea
 	srv.status = nil
 
 	t := &traffic{rec: upstream.Recorder()}
-	out, in := &up{t: t}, &down{t: t, lines: upstream.Warnings()}
+	out, in := &up{t: t}, &down{t: t, lines: upstream.Warnings(), last: c.last}
 	var cancelled sync.WaitGroup
 	cancelled.Add(1)
-	stop := context.AfterFunc(ctx, func() { // at once, while the client is being told
+	stop := context.AfterFunc(ctx, func() {
 		defer cancelled.Done()
+		srv.pace.telling.add(1)
 		if t.busy() {
+			srv.pace.telling.wait()
 			cancel(context.WithoutCancel(ctx))
 		}
 	})
 	err := why(proxy.Relay(ctx, c.net, srv.conn, out, in))
-	if stop() {
+	c.told = true
+	c.lingers = err != nil && !gone(err)
+	if !stop() {
+		srv.pace.telling.add(-1)
+	} else {
 		cancelled.Done()
 	}
-	c.farewell(err)
 	if err != nil { // nil: the backend has closed its connection, and so has ended
 		if context.Cause(ctx) == nil && t.busy() {
 			cancel(ctx)
@@ -65,6 +72,14 @@ func (c *conn) relay(ctx context.Context, srv *server, upstream *session.Upstrea
 	}
 	cancelled.Wait()
 	return err
+}
+
+// last are the last words to a client whose session ends because of err.
+func (c *conn) last(err error) []byte {
+	if err = why(err); gone(err) {
+		return nil
+	}
+	return c.fatal(nil, err)
 }
 
 // why says whose end it was, in words for users.
@@ -86,6 +101,12 @@ func (c *conn) cancelQuery(ctx context.Context, up *session.Upstream, srv *serve
 	}
 	ctx, cancel := context.WithTimeout(ctx, cancelWait)
 	defer cancel()
+	err := srv.pace.cancels.take(ctx)
+	if err != nil {
+		c.log.Warn("cancel not sent to the target", "err", err)
+		return
+	}
+	defer srv.pace.cancels.give()
 	conn, err := dial(ctx, up, nil)
 	if err != nil {
 		c.log.Warn("cancel not sent to the target", "err", err)
@@ -109,19 +130,33 @@ func (c *conn) cancelQuery(ctx context.Context, up *session.Upstream, srv *serve
 // kernel at process exit). One that does not, because it catches the cancel, is
 // terminated over a second connection of the same role.
 func (c *conn) endBackend(ctx context.Context, up *session.Upstream, srv *server, busy bool) {
-	gone := leave(srv.conn, busy)
-	if gone {
-		return
-	}
-	if err := terminate(ctx, up, srv); err != nil {
+	if err := srv.end(ctx, up, busy); err != nil {
 		c.log.Error("the backend could not be ended", "pid", srv.pid, "err", err)
 		up.Alarm(ctx, fmt.Sprintf("the backend with pid %d could not be ended: it may still be working at the target", srv.pid))
 	}
 }
 
+func (s *server) end(ctx context.Context, up *session.Upstream, busy bool) error {
+	s.pace.telling.wait()
+	wait, cancel := context.WithTimeout(ctx, slotWait)
+	defer cancel()
+	if err := s.pace.endings.take(wait); err != nil {
+		return err
+	}
+	defer s.pace.endings.give()
+	if leave(s.conn, busy) {
+		return nil
+	}
+	return terminate(ctx, up, s)
+}
+
 // leave says goodbye and waits for the end of the connection.
 func leave(conn net.Conn, busy bool) bool {
-	_ = conn.SetDeadline(time.Now().Add(leaveWait)) // fails only on a closed connection, as what follows
+	wait := idleWait
+	if busy {
+		wait = leaveWait
+	}
+	_ = conn.SetDeadline(time.Now().Add(wait)) // fails only on a closed connection, as what follows
 	_, _ = conn.Write([]byte{msgTerminate, 0, 0, 0, 4})
 	if t, ok := conn.(*tls.Conn); ok {
 		_ = t.CloseWrite()

@@ -3,6 +3,7 @@ package postgres
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -23,15 +24,16 @@ type recorder interface {
 type traffic struct {
 	rec recorder
 
-	mu      sync.Mutex // held for a whole run of bytes of either direction
-	last    int64      // number of the last statement
-	queue   []item     // messages without their answer, oldest first
-	head    int        // the first of queue that counts
-	rows    int64      // of the answer under way
-	bytes   int64      // of its rows or COPY data
-	since   time.Time  // the previous answer of a query with several statements
-	done    audit.QueryDone
-	running bool // the target has something to do
+	mu    sync.Mutex // held for a whole run of bytes of either direction
+	last  int64      // number of the last statement
+	queue []item     // messages without their answer, oldest first
+	head  int        // the first of queue that counts
+	rows  int64      // of the answer under way
+	bytes int64      // of its rows or COPY data
+	since time.Time  // the previous answer of a query with several statements
+	done  audit.QueryDone
+
+	running atomic.Bool // the target has something to do; read without mu, which a slow disk may hold
 }
 
 // item is a message that the target answers: Q, P, B, E, D, C, F or S.
@@ -55,7 +57,7 @@ func (t *traffic) push(kind byte, n int64, at time.Time) error {
 		t.head = 0
 	}
 	t.queue = append(t.queue, item{kind, n, at})
-	t.running = true
+	t.running.Store(true)
 	return nil
 }
 
@@ -73,7 +75,7 @@ func (t *traffic) pop() {
 		if t.queue = t.queue[:0]; cap(t.queue) > 64 {
 			t.queue = nil // an idle session keeps nothing large
 		}
-		t.running = false
+		t.running.Store(false)
 	}
 }
 
@@ -118,8 +120,4 @@ func (t *traffic) write(line audit.Track) error {
 }
 
 // busy reports that the target has not answered everything.
-func (t *traffic) busy() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.running
-}
+func (t *traffic) busy() bool { return t.running.Load() }

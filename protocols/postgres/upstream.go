@@ -33,6 +33,7 @@ type server struct {
 	status []byte   // the ParameterStatus messages, as they came
 	pid    uint32
 	secret []byte
+	pace   *pace // of its target; nil on a second connection
 	// password says that the login used one, so that ALTER ROLE could replace it.
 	password bool
 }
@@ -96,6 +97,7 @@ func (c *conn) login(ctx context.Context, up *session.Upstream, params []param) 
 		_ = srv.conn.Close()
 		return nil, err
 	}
+	srv.pace = c.h.paces.of(a.target)
 	if _, warned := c.h.warned.LoadOrStore(a.target+"/"+a.name, true); srv.password && !warned {
 		c.log.Warn("the role logs in by a password, which a session of it could replace by ALTER ROLE; use a client certificate, or let pg_hba.conf admit the role from the gate alone",
 			"target", a.target, "role", a.name)

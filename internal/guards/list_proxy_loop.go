@@ -1,0 +1,40 @@
+package guards
+
+var proxyLoop = []Guard{
+	{
+		"proxy.loop-observe-up", "proxy/flow_linux.go",
+		"verdict, err := f.up.Observe(p)",
+		"verdict, err := f.up.Observe(p); err = nil",
+		"./proxy", "TestObserverEndsTheRelayBeforeTheBytes", "recorder or logger fails open",
+	},
+	{
+		"proxy.loop-observe-down", "proxy/flow_linux.go",
+		"if held, end, err = f.show(f.down, p, f.cutting); err != nil {",
+		"if held, end, err = f.show(f.down, p, f.cutting); false {",
+		"./proxy", "TestObserverEndsTheRelayBeforeTheBytes", "recorder or logger fails open",
+	},
+	{
+		"proxy.loop-cut-stalled", "proxy/flow_linux.go",
+		"f.broken = f.broken || len(f.client.sock.out) > 0",
+		"_ = f.broken",
+		"./proxy", "TestCutResetsAClientThatDoesNotDrain", "the cut while rows stream to a slow reader",
+	},
+	{
+		"proxy.loop-cut-hung", "proxy/flow_linux.go",
+		"f.client.sock.sever()",
+		"_ = f.client.sock",
+		"./proxy", "TestAHungRecordDoesNotHoldUpTheCut", "live connections outlive the grant",
+	},
+	{
+		"proxy.loop-hold-bound", "proxy/flow_linux.go",
+		"if held > MaxHold {",
+		"if held < 0 {",
+		"./proxy", "TestHoldingTooMuchEndsTheRelay", "unbounded input",
+	},
+	{
+		"proxy.loop-closed", "proxy/socket_linux.go",
+		"case n == 0 && s.cut():",
+		"case n == 0 && false:",
+		"./proxy", "TestClosingASocketEndsItsRelay", "live connections outlive the grant",
+	},
+}
