@@ -14,7 +14,7 @@ VERSION ?=
 # what follows a failure, not the disk, so they get a file system in memory where there
 # is one with room. Benchmarks stay on the disk.
 MEMORY := $(shell test -w /dev/shm && ! grep -q ' /dev/shm .*noexec' /proc/mounts && test "$$(df --output=avail -k /dev/shm | tail -n 1)" -gt 4000000 && echo /dev/shm)
-test guards guards-changed fuzz: export TMPDIR := $(or $(MEMORY),$(TMPDIR),/tmp)
+test guards guards-changed fuzz thousand: export TMPDIR := $(or $(MEMORY),$(TMPDIR),/tmp)
 
 .PHONY: help
 help: ## list the targets
@@ -86,6 +86,10 @@ guards-changed: setup
 .PHONY: fuzz
 fuzz: setup ## run every fuzz target FUZZTIME long (a count of runs, 20000x)
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
+
+.PHONY: thousand
+thousand: setup ## cut a thousand live sessions of a real PostgreSQL in one instant
+	go test -count=1 -v -timeout 10m -run TestManyLiveSessionsAreCutInTime ./protocols/postgres -args -sessions $(or $(SESSIONS),1000)
 
 .PHONY: bench
 bench: setup build ## compare the gate with a direct connection

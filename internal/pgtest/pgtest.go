@@ -100,14 +100,26 @@ func Main(m *testing.M) int {
 // Start returns the test binary's server, and starts it at the first call.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	shared.once.Do(func() { shared.server, shared.err = start() })
+	shared.once.Do(func() { shared.server, shared.err = start(300) })
 	if shared.err != nil {
 		t.Fatalf("PostgreSQL for the tests: %v", shared.err)
 	}
 	return shared.server
 }
 
-func start() (s *Server, err error) {
+// New starts a server of the test's own, which takes that many connections. It ends
+// with the test.
+func New(t testing.TB, connections int) *Server {
+	t.Helper()
+	s, err := start(connections)
+	if err != nil {
+		t.Fatalf("PostgreSQL for the test: %v", err)
+	}
+	t.Cleanup(s.stop)
+	return s
+}
+
+func start(connections int) (s *Server, err error) {
 	dir, err := os.MkdirTemp("", "pgtest-")
 	if err != nil {
 		return nil, err
@@ -129,7 +141,7 @@ func start() (s *Server, err error) {
 	if err != nil {
 		return s, fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	if err := s.configure(); err != nil {
+	if err := s.configure(connections); err != nil {
 		return s, err
 	}
 	if err := s.run(filepath.Join(bin, "postgres")); err != nil {
@@ -194,7 +206,7 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func (s *Server) configure() error {
+func (s *Server) configure(connections int) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -213,7 +225,7 @@ func (s *Server) configure() error {
 listen_addresses = '127.0.0.1'
 port = %d
 unix_socket_directories = '%s'
-max_connections = 300
+max_connections = %d
 ssl = on
 ssl_ca_file = 'ca.pem'
 ssl_cert_file = 'server.pem'
@@ -221,7 +233,7 @@ ssl_key_file = 'server.key'
 fsync = off
 shared_buffers = 64MB
 log_connections = on
-`, s.Port, s.dir)
+`, s.Port, s.dir, connections)
 	for name, text := range map[string]string{"postgresql.auto.conf": conf, "pg_hba.conf": hba, "ca.pem": string(ca), "server.pem": string(cert), "server.key": string(key)} {
 		path := filepath.Join(s.data(), name)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

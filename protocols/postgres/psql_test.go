@@ -197,7 +197,7 @@ func TestLoginsThatAreRefused(t *testing.T) {
 		{"nosuch", "orders", "the target orders does not take the gate's credential"},
 		{"nocred", "orders", "the connection to the target orders failed"},
 		{"writer", "loopback", "the target loopback does not take the gate's credential"}, // pg_hba wants TLS
-		{"writer", "stranger", "the connection to the target stranger failed"},            // its CA is not the system's
+		{"writer", "stranger", "the target stranger does not show the certificate"},       // its CA is not the system's
 		{"writer", "absent", "the target absent cannot be reached now"},
 	} {
 		out, err := r.run(t, r.dsn(&alice, "user="+c.role+" dbname="+c.target), "-c", "select 1")

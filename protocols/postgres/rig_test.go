@@ -67,6 +67,7 @@ rule "other-targets" {
   role    = ["writer", "loose"]
   who     = { groups = ["engineering"] }
   longest = "1h"
+  extensions = 100
 }
 right "cut" { who = { groups = ["security"] } }
 `
@@ -109,11 +110,15 @@ type rigOptions struct {
 	rules     string              // more rules
 	gate      gatetest.Options    // beside what the rig sets
 	server    func(*proxy.Server) // changes the server
+	pg        *pgtest.Server      // default: the one that the tests share
 }
 
 func newRig(t testing.TB, o rigOptions) *rig {
 	t.Helper()
-	pg := pgtest.Start(t)
+	pg := o.pg
+	if pg == nil {
+		pg = pgtest.Start(t)
+	}
 	r := &rig{pg: pg, log: &buffer{}}
 	if o.address == "" {
 		o.address = net.JoinHostPort(pg.Host, fmt.Sprint(pg.Port))
