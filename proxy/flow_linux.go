@@ -267,8 +267,20 @@ func (s *side) send() {
 		s.sock.out = nil
 		if f.client.deaf = true; !f.refused {
 			f.refused = true
-			f.later(func() { f.fail(fmt.Errorf("%w: read: %w", ErrTarget, os.ErrDeadlineExceeded)) })
+			f.later(f.giveUp)
 		}
+	}
+}
+
+// giveUp ends a flow whose target takes nothing and says nothing. What it said before
+// takes as long as the client does.
+func (f *flow) giveUp() {
+	switch {
+	case f.ended:
+	case len(f.client.sock.out) > 0:
+		f.later(f.giveUp)
+	default:
+		f.fail(fmt.Errorf("%w: read: %w", ErrTarget, os.ErrDeadlineExceeded))
 	}
 }
 
