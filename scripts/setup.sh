@@ -41,6 +41,9 @@ for part in "$@"; do
 		has 'command -v curl' curl
 		has 'command -v jq' jq
 		;;
+	pages)
+		has 'command -v npm' npm
+		;;
 	*)
 		echo "setup.sh: no part is called $part" >&2
 		exit 2

@@ -141,3 +141,32 @@ func TestExceptions(t *testing.T) {
 		}
 	}
 }
+
+// The parts that the Makefile asks scripts/setup.sh for are parts that it knows: else make
+// demo ends at its first line.
+func TestSetupKnowsItsParts(t *testing.T) {
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script, err := os.ReadFile("../../scripts/setup.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	for line := range strings.Lines(string(makefile)) {
+		_, parts, found := strings.Cut(line, "scripts/setup.sh ")
+		if !found {
+			continue
+		}
+		for _, part := range strings.Fields(parts) {
+			asked++
+			if !strings.Contains(string(script), "\n\t"+part+")\n") {
+				t.Errorf("the Makefile asks for the part %q, which scripts/setup.sh does not know", part)
+			}
+		}
+	}
+	if asked < 3 {
+		t.Errorf("the Makefile asks for %d parts: this test sees nothing", asked)
+	}
+}
