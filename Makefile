@@ -97,6 +97,7 @@ bench: setup build ## compare the gate with a direct connection
 
 .PHONY: soak
 soak: setup build ## keep a gate busy for an hour (SOAK=10m for less) and write docs/soak.md
+	go test -tags soak -count=1 -timeout 1h -run '^TestLargeTransfers$$' ./protocols/http
 	go run ./internal/soak -for $(or $(SOAK),1h) $(ARGS)
 
 .PHONY: clean
