@@ -315,7 +315,7 @@ func (g *Gate) refused(ctx context.Context, ask Ask, who caller, err error) {
 		}
 		return t.Log(audit.Event{
 			Type: audit.AskRefused, Actor: who.user.ID(), Policy: decided,
-			Body: map[string]any{"user": who.user.String(), "said": say, "input": in, "decision": d, "config": p.Config()},
+			Body: map[string]any{"user": who.user.String(), "said": say, "input": in, "decision": d},
 		})
 	})
 }
