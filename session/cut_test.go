@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -345,6 +346,57 @@ func TestExtendedWithoutConnectingAgain(t *testing.T) {
 		}
 		if n := f.Count(t, audit.GrantExtended); n != 1 {
 			t.Errorf("%d extensions in the log", n)
+		}
+		f.Close(t)
+	})
+}
+
+// Class: live connections outlive the grant. Whoever sets the gate's clock back keeps
+// nothing open by it, neither what runs nor what begins then.
+func TestClockSetBackLengthensNothing(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var back atomic.Int64
+		f := gatetest.New(t, gatetest.Options{Dir: dir, Config: func(c *session.Config) {
+			c.Clock = func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
+		}})
+		alice := f.SignIn(t, gatetest.Alice)
+		r, err := f.Ask(t.Context(), alice, here, session.NewRequest{Target: "orders", Role: "owner", Duration: 10 * time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends := time.Now().Add(10 * time.Minute)
+		proof := certificate(t, f, alice)
+		open := func() running {
+			s, err := f.Open(t.Context(), askWith("owner", proof, ""), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			live := run(s)
+			<-live.up
+			return live
+		}
+		first := open()
+		<-time.After(time.Minute)
+		back.Store(int64(time.Hour))
+		second := open()
+		for _, live := range []running{first, second} {
+			select {
+			case err := <-live.ended:
+				if !errors.Is(err, session.ErrExpired) || !time.Now().Equal(ends) {
+					t.Errorf("ended with %v at %s, want %s", err, time.Now(), ends)
+				}
+			case <-time.After(2 * time.Hour):
+				t.Fatal("it lives on")
+			}
+		}
+		synctest.Wait()
+		if gr, err := f.Grant(t.Context(), alice, r.Grant); err != nil || gr.State != session.GrantExpired {
+			t.Errorf("the grant is %s, %v", gr.State, err)
+		}
+		again, err := f.Ask(t.Context(), alice, here, session.NewRequest{Target: "orders", Role: "owner", Duration: 10 * time.Minute})
+		if err != nil || again.Grant == r.Grant {
+			t.Errorf("a grant that ended serves: %v", err)
 		}
 		f.Close(t)
 	})

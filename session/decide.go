@@ -155,7 +155,7 @@ func (g *Gate) Decide(ctx context.Context, by identity.SignIn, id string, v Verd
 		if err := g.narrows(p, r, d, v); err != nil {
 			return err
 		}
-		now := time.Now()
+		now := g.clock.Now()
 		stage, _ := progress(d.Stages, r.User, r.Approvals)
 		yes := Approval{By: s.User, Yes: true, Stage: stage, Duration: v.Duration, ReadOnly: v.ReadOnly, Word: v.Word, At: now.UTC(), Digest: d.Digest, Config: d.Config}
 		r.Approvals = append(r.Approvals, yes)

@@ -235,8 +235,9 @@ forbid "frozen" {
   who    = { groups = ["engineering"] }
 }
 `)
+	wantSays(t, f.MayDecide(bob, r), "the policy no longer allows this request") // as a page that was open shows it
 	_, err := f.Decide(t.Context(), bob, r.ID, yes)
-	wantSays(t, err, "the policy no longer allows this request")
+	wantSays(t, err, "this request is denied already: the policy changed: rule frozen forbids it")
 }
 
 func reload(t testing.TB, f *gatetest.Fixture, rules string) *policy.Policy {

@@ -19,7 +19,7 @@ func (g *Gate) passed(kind string, ids []string) {
 	err := g.restrict(context.Background(), func(t Tx) error {
 		changes = changes[:0]
 		for _, id := range ids {
-			change, err := g.pass(t, kind, id, time.Now())
+			change, err := g.pass(t, kind, id, g.clock.Now())
 			if err != nil {
 				return err
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/deadline"
 	"github.com/sallyport/sallyport/internal/hub"
+	"github.com/sallyport/sallyport/internal/steady"
 	"github.com/sallyport/sallyport/internal/tally"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/session/outbox"
@@ -53,6 +54,8 @@ type Config struct {
 	MaxHeld, MaxHeldPerSource int
 	// Notifier tells people of requests and their outcomes; nil: nobody is told.
 	Notifier Notifier
+	// Clock is the wall clock that ends grants; default time.Now.
+	Clock func() time.Time
 	// Scopes lists what each protocol enforces, as policy.Options.Scopes does.
 	Scopes map[string][]string
 }
@@ -67,6 +70,7 @@ type Gate struct {
 	seq    *outbox.Sequencer
 	hub    *hub.Hub[Change]
 	due    *deadline.Queue
+	clock  *steady.Clock // grants go by it: setting the machine's clock back lengthens none
 
 	refusals tally.Tally // refusals before identity since the last entry, by sentence
 	refusers tally.Tally // and of those who are known, by user
@@ -111,6 +115,9 @@ func New(c Config, p *policy.Policy) (*Gate, error) {
 	if c.Node == "" {
 		c.Node = "gate"
 	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
 	c.Logger = orDiscard(c.Logger)
 	g := &Gate{
 		c: c, seq: outbox.New(c.Store, c.Log), hub: hub.New(Change.key),
@@ -120,7 +127,8 @@ func New(c Config, p *policy.Policy) (*Gate, error) {
 		perSource: map[netip.Addr]int{}, waiting: map[string]int{}, cut: map[string]*Ended{},
 		closing: &Ended{Cause: "stopping", Say: "the gate has not started yet"},
 	}
-	g.due = deadline.New(g.passed, dueKinds...)
+	g.clock = steady.New(c.Clock)
+	g.due = deadline.New(g.clock.Now, g.passed, dueKinds...)
 	g.policy.Store(p)
 	return g, nil
 }
@@ -146,6 +154,10 @@ func (g *Gate) Start(ctx context.Context) error {
 	g.mu.Lock()
 	g.closing = nil
 	g.mu.Unlock()
+	if err := g.settle(ctx); err != nil { // the policy may have been changed meanwhile
+		g.fail(err)
+		return err
+	}
 	return nil
 }
 

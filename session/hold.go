@@ -262,7 +262,7 @@ func (g *Gate) heldView(ctx context.Context, h *hold, by identity.SignIn, addr n
 	v.Same = in.SameAddress()
 	p := g.Policy()
 	err := g.view(ctx, func(t Tx) (err error) {
-		v.Existing, err = g.serving(t, p, in, caller{}, time.Now())
+		v.Existing, err = g.serving(t, p, in, caller{}, g.clock.Now())
 		return err
 	})
 	said := func(in policy.Input) policy.Decision {
@@ -350,7 +350,7 @@ func (g *Gate) mendable(ctx context.Context, h *hold, by identity.SignIn, addr n
 	}
 	var served *Grant
 	err := g.view(ctx, func(t Tx) (err error) {
-		served, err = g.serving(t, g.Policy(), in, caller{}, time.Now())
+		served, err = g.serving(t, g.Policy(), in, caller{}, g.clock.Now())
 		return err
 	})
 	if err != nil || served != nil {

@@ -92,7 +92,7 @@ func (g *Gate) byToken(ctx context.Context, token identity.Token) (caller, error
 		if err != nil {
 			return err
 		}
-		now := time.Now()
+		now := g.clock.Now()
 		if record.Purpose != identity.ForGrant || !record.Ended.IsZero() {
 			return ErrBadToken
 		}

@@ -145,7 +145,7 @@ func (s *Session) start(ctx context.Context) (Record, error) {
 	gr := s.grant
 	r := Record{
 		ID: s.id, Live: true, Grant: gr.ID, Request: gr.Request, Key: gr.Key, User: s.who.user, Proof: s.who.proof,
-		Client: s.ask.Client, Node: s.g.c.Node, Started: time.Now().UTC(), Ends: gr.Ends,
+		Client: s.ask.Client, Node: s.g.c.Node, Started: s.g.clock.Now().UTC(), Ends: gr.Ends,
 	}
 	if !r.Started.Before(gr.Ends) {
 		return r, s.expired()
@@ -207,7 +207,7 @@ func (s *Session) arm(recorder *audit.Recorder) (stop func()) {
 
 // setTimers arms the end and the warnings before it; mu is held.
 func (s *Session) setTimers() {
-	left := time.Until(s.ends)
+	left := s.ends.Sub(s.g.clock.Now())
 	s.timers = append(s.timers, time.AfterFunc(left, s.expire))
 	for _, before := range s.grant.Decision.Warnings {
 		if left <= before {
@@ -230,7 +230,7 @@ func (s *Session) stopTimers() {
 
 // expire cuts at the end, unless the end has moved while the timer was firing.
 func (s *Session) expire() {
-	if time.Now().Before(s.Ends()) {
+	if s.g.clock.Now().Before(s.Ends()) {
 		return
 	}
 	s.cancel(s.expired())

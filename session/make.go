@@ -24,7 +24,7 @@ func (g *Gate) joinable(t Tx, in policy.Input, who caller, keep bool) (*Request,
 		same := (r.SignIn == who.signIn || in.User.Kind == identity.Workload) && sameRun(r.User, in.User) && r.Input.Proof == in.Proof && r.Input.Client == in.Client && r.Input.Browser == in.Browser &&
 			(in.Reason == "" || in.Reason == r.Input.Reason) && (in.Ticket == "" || in.Ticket == r.Input.Ticket) &&
 			(in.Duration == 0 || in.Duration == r.Input.Duration) && r.Extends == ""
-		if same && time.Now().Before(r.TimesOut) {
+		if same && g.clock.Now().Before(r.TimesOut) {
 			if keep && !r.Keep {
 				r.Keep = true
 				return &r, t.SaveRequest(r)

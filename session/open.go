@@ -144,7 +144,7 @@ func (g *Gate) lacksReason(ctx context.Context, ask Ask, who caller) bool {
 	}
 	var served *Grant
 	err := g.view(ctx, func(t Tx) (err error) {
-		served, err = g.serving(t, p, in, who, in.Time)
+		served, err = g.serving(t, p, in, who, g.clock.Now())
 		return err
 	})
 	return err == nil && served == nil
@@ -158,7 +158,7 @@ func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *G
 	joined, fresh, broken := "", false, false
 	err = g.permit(ctx, func(t Tx) error {
 		gr, r, joined, fresh, broken = nil, nil, "", false, false
-		now := time.Now()
+		now := g.clock.Now()
 		in := ask.input(who, now)
 		if who.extends == "" {
 			if gr, err = g.serving(t, p, in, who, now); err != nil || gr != nil && !(who.more && gr.narrowed()) {

@@ -122,7 +122,7 @@ func (g *Gate) GrantToken(ctx context.Context, by identity.SignIn, id string) (i
 			return "", time.Time{}, err
 		case gr.Key.User != s.User.ID():
 			return "", time.Time{}, ErrNotFound
-		case gr.State != GrantActive || !time.Now().Before(gr.Ends):
+		case gr.State != GrantActive || !g.clock.Now().Before(gr.Ends):
 			return "", time.Time{}, &Denied{Reason: "this grant has ended", Next: "ask again"}
 		}
 		return gr.ID, gr.Ends, nil

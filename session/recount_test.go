@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/sallyport/sallyport/audit"
@@ -100,4 +101,47 @@ func TestWhoLengthenedAGrantMayRevokeIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantSays(t, <-r.ended, "your access was revoked by carol@example.com: enough")
+}
+
+// What waits when the policy changes is decided by the new one at once, where nobody is
+// left to ask.
+func TestReloadSettlesWhatWaits(t *testing.T) {
+	f := gatetest.New(t, gatetest.Options{})
+	alice, bob := f.SignIn(t, gatetest.Alice), f.SignIn(t, gatetest.Bob)
+	held := connect(t, f, ask("writer"))
+	v := held.confirm(alice, "INC-42")
+	if _, err := f.Decide(t.Context(), bob, v.Request, yes); err != nil {
+		t.Fatal(err)
+	}
+	reader := asked(t, f, alice, "reader")
+
+	// One yes is enough now, and reading asks nobody.
+	rules := strings.Replace(gatetest.Rules, "count = 2", "count = 1", 1)
+	rules = strings.Replace(rules, `  approve {
+    count = 1
+    from  = { groups = ["dba"] }
+  }
+`, "", 1)
+	reload(t, f, rules)
+	if s := held.session(); len(s.Grant().By) != 1 || s.Grant().By[0] != "bob@example.com" {
+		t.Errorf("granted by %v", s.Grant().By)
+	}
+	r, err := f.Request(t.Context(), alice, reader.ID)
+	if err != nil || r.State != session.RequestApproved || r.Approvals[0].Rule != "orders-read" {
+		t.Errorf("%s, %+v, %v", r.State, r.Approvals, err)
+	}
+
+	// And what is no longer allowed is over.
+	reload(t, f, gatetest.Rules)
+	eve := connect(t, f, ask("writer"))
+	eve.confirm(f.SignIn(t, gatetest.Eve), "INC-43")
+	reload(t, f, strings.Replace(gatetest.Rules, `rule "orders-write" {
+  target  = { name = "orders" }
+  role    = ["writer"]
+  who     = { groups = ["engineering"] }`, `rule "orders-write" {
+  target  = { name = "orders" }
+  role    = ["writer"]
+  who     = { groups = ["oncall"] }`, 1))
+	eve.refused("the policy changed: no rule lets you use orders as writer")
+	f.Verify(t)
 }

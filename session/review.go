@@ -127,7 +127,7 @@ type Broken struct {
 // and all of it with the right to audit. hidden is how many break-glass grants are
 // active that this person may not see.
 func (g *Gate) Reviews(ctx context.Context, by identity.SignIn, f Filter) (list []Broken, hidden int, err error) {
-	p, now := g.Policy(), time.Now()
+	p, now := g.Policy(), g.clock.Now()
 	err = g.view(ctx, func(t Tx) error {
 		list, hidden = nil, 0
 		rows, err := t.Reviews(bounded(f))

@@ -256,7 +256,7 @@ func (g *Gate) Reload(ctx context.Context, p *policy.Policy, loaded audit.Event)
 		g.fail(err) // who is no longer allowed could not be told from who is
 		return err
 	}
-	return nil
+	return g.settle(ctx)
 }
 
 // recheck asks the policy of now about active grants, with what is known of their

@@ -9,6 +9,7 @@ import (
 
 // A Queue keeps ends and calls back when they come, in the order of its kinds.
 type Queue struct {
+	now    func() time.Time
 	passed func(kind string, ids []string)
 	kinds  []string
 
@@ -36,10 +37,10 @@ func (h *items) Pop() any {
 	return last
 }
 
-// New makes a queue. passed is called from Run alone, with all of a kind that is due;
+// New makes a queue by a clock that never goes back. passed is called from Run alone, with all of a kind that is due;
 // of several kinds in the order of kinds.
-func New(passed func(kind string, ids []string), kinds ...string) *Queue {
-	return &Queue{passed: passed, kinds: kinds, kick: make(chan struct{}, 1), quit: make(chan struct{})}
+func New(now func() time.Time, passed func(kind string, ids []string), kinds ...string) *Queue {
+	return &Queue{now: now, passed: passed, kinds: kinds, kick: make(chan struct{}, 1), quit: make(chan struct{})}
 }
 
 // Add arms an end. Adding a thing again with another end is fine: it is called back for
@@ -62,7 +63,7 @@ func (q *Queue) Run() {
 	timer := time.NewTimer(longSleep)
 	defer timer.Stop()
 	for {
-		passed, next := q.take(time.Now())
+		passed, next := q.take(q.now())
 		for _, kind := range q.kinds {
 			if len(passed[kind]) > 0 {
 				q.passed(kind, passed[kind])

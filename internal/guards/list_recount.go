@@ -31,4 +31,16 @@ var recount = []Guard{
 		"mine := func(a Approval) bool { return a.Yes && a.Rule == \"\" }",
 		"./session", "TestYesIsTakenBackBeforeItTakesEffect", "another user's forward cancelled",
 	},
+	{
+		"recount.clock", "internal/steady/steady.go",
+		"went.After(at) {",
+		"went.After(at) && at.IsZero() {",
+		"./session", "TestClockSetBackLengthensNothing", "live connections outlive the grant",
+	},
+	{
+		"recount.settled", "session/settle.go",
+		"if d.Effect != policy.Allow {",
+		"if d.Effect != policy.Allow && r.ID == \"\" {",
+		"./session", "TestReloadSettlesWhatWaits", "a request that nobody can answer",
+	},
 }

@@ -157,7 +157,7 @@ func (h *trial) arm(in int) (frozen string) {
 func (h *trial) actions() map[string]func(*rapid.T) {
 	ops := map[string]func(*rapid.T){
 		"ask": h.ask, "connect": h.connect, "approve": h.approve, "decide": h.decide, "withdraw": h.withdraw, "extend": h.extend,
-		"release": h.release, "revoke": h.revoke, "kill": h.kill, "hang up": h.hang, "disable": h.disable, "sign": h.sign, "reload": h.reload,
+		"release": h.release, "revoke": h.revoke, "kill": h.kill, "hang up": h.hang, "disable": h.disable, "sign": h.sign, "reload": h.reload, "retract": h.retract,
 	}
 	actions := map[string]func(*rapid.T){
 		"":      h.agree,
@@ -496,8 +496,24 @@ func (h *trial) reload(rt *rapid.T) {
 		return h.f.Reload(ctx, p, audit.Event{Type: audit.PolicyLoaded, Actor: "gate"})
 	}, func(now time.Time) bool {
 		h.w.rules = rules
-		h.w.sweep(now)
+		h.w.changed(now)
 		return true
+	})
+}
+
+// retract takes a yes back before it has taken effect.
+func (h *trial) retract(rt *rapid.T) {
+	r, id := h.some(rt, "request", mostly(rt, isPending))
+	by := who(rt)
+	h.step("retract", func(ctx context.Context) error {
+		_, err := h.f.Retract(ctx, h.signs[by], id)
+		return err
+	}, func(time.Time) bool {
+		may := h.w.standing(by) && r.state == "pending" && r.yes[by] > 0
+		if may {
+			delete(r.yes, by)
+		}
+		return may
 	})
 }
 
@@ -519,7 +535,7 @@ func (h *trial) restart(rt *rapid.T) {
 	h.stop(rt)
 	rules := rapid.SampledFrom(policies).Draw(rt, "rules") // changed while nobody looked
 	h.w.rules = rules
-	h.w.sweep(time.Now())
+	h.w.changed(time.Now())
 	h.open()
 	synctest.Wait()
 }

@@ -75,6 +75,7 @@ func (w *world) ask(who, role, reason string, asked time.Duration, extends *requ
 	}
 	if i := slices.IndexFunc(w.requests, same); i >= 0 && extends == nil && w.rules[r.role].yes > 0 {
 		r = w.requests[i]
+		r.keep = r.keep || page
 	} else {
 		w.requests = append(w.requests, r)
 	}
@@ -94,8 +95,34 @@ func (w *world) serving(who, role string) (best *request) {
 	return best
 }
 
+// changed gives what waits its outcome where new rules leave nobody to ask; newest first.
+func (w *world) changed(now time.Time) {
+	w.sweep(now)
+	for _, r := range slices.Backward(w.requests) {
+		switch {
+		case r.state != "pending":
+		case !w.allows(r.who, r.role, r.asked):
+			w.close(r, "denied")
+		case w.counted(r) < w.rules[r.role].yes, !w.standing(r.who), r.extends != nil && (r.extends.grant != "active" || r.extends.times >= extensions):
+		default:
+			w.settle(r, now)
+		}
+	}
+}
+
+// counted is how many yeses are of people who may still say it.
+func (w *world) counted(r *request) (n int) {
+	for who := range r.yes {
+		if w.people[who].dba && !w.people[who].disabled {
+			n++
+		}
+	}
+	return n
+}
+
 // settle turns a request that has all its approvals into a grant, or a longer one.
 func (w *world) settle(r *request, now time.Time) {
+	maps.DeleteFunc(r.yes, func(who string, _ time.Duration) bool { return w.people[who].disabled || !w.people[who].dba })
 	ends := now.Add(slices.Min(append(slices.Collect(maps.Values(r.yes)), cmp.Or(r.asked, standard))))
 	g := cmp.Or(r.extends, r)
 	if r.state = "approved"; g == r {
@@ -116,10 +143,10 @@ func (w *world) decide(who string, r *request, yes bool, narrowed time.Duration,
 		return false
 	case !yes:
 		w.close(r, "denied")
-	case narrowed > whole || len(r.yes)+1 >= need && r.extends != nil && r.extends.grant != "active":
+	case narrowed > whole || w.counted(r)+1 >= need && r.extends != nil && r.extends.grant != "active":
 		return false
 	default:
-		if r.yes[who] = cmp.Or(narrowed, whole); len(r.yes) >= need {
+		if r.yes[who] = cmp.Or(narrowed, whole); w.counted(r) >= need {
 			w.settle(r, now)
 		}
 	}
