@@ -9,8 +9,8 @@ var session = []Guard{
 	},
 	{
 		"session.own-approval-uncounted", "session/decide.go",
-		`if !a.Yes || a.Rule != "" || a.By.Same(requester) ||`,
-		`if !a.Yes || a.Rule != "" ||`,
+		`if !a.Yes || a.Void || a.Rule != "" || a.By.Same(requester) ||`,
+		`if !a.Yes || a.Void || a.Rule != "" ||`,
 		"./session", "TestProgressCountsPeople", "one person satisfies 2-of-N; administrators approve themselves",
 	},
 	{
@@ -177,13 +177,13 @@ var session = []Guard{
 	},
 	{
 		"session.revoke-right", "session/revoke.go",
-		"return g.cutOrHide(gr.Key.Target, gr.User, gr.Request, s)",
+		"return g.cutOrHide(gr.Key.Target, gr.User, s, append(gr.ExtendedBy, gr.Request)...)",
 		"return nil",
 		"./session", "TestOthersMayNotCut", "revoke without the right",
 	},
 	{
 		"session.kill-right", "session/revoke.go",
-		"if err := g.cutOrHide(r.Key.Target, r.User, r.Request, s); err != nil {",
+		"if err := g.cutOrHide(r.Key.Target, r.User, s, requests...); err != nil {",
 		`if false {\n\t\t\tvar err error`,
 		"./session", "TestOthersMayNotCut", "kill without the right",
 	},
