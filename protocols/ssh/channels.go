@@ -199,20 +199,19 @@ func (p *pair) answers(requests <-chan *ssh.Request) {
 
 // input carries what the client sends to the target.
 func (p *pair) input() {
-	to := stallWriter{p.target, p.r.stalls}
-	buf := make([]byte, forwardBuffer)
+	from, to := &flow{from: p.client}, stallWriter{p.target, p.r.stalls}
 	for {
-		n, err := p.client.Read(buf)
+		data, err := from.read()
 		if p.cutting.Load() {
 			return // what is sent behind the cut does not go on
 		}
-		if n > 0 {
-			p.bytes.Add(int64(n))
-			if seen := p.watch.up(buf[:n]); seen != nil {
+		if len(data) > 0 {
+			p.bytes.Add(int64(len(data)))
+			if seen := p.watch.up(data); seen != nil {
 				p.broken(seen)
 				return
 			}
-			if _, err := to.Write(buf[:n]); err != nil {
+			if _, err := to.Write(data); err != nil {
 				return // the target's end of it says why
 			}
 		}
@@ -224,12 +223,12 @@ func (p *pair) input() {
 }
 
 // output carries one of the target's two streams to the client.
-func (p *pair) output(from io.Reader, to io.Writer, suffix string) {
-	buf := make([]byte, forwardBuffer)
+func (p *pair) output(stream io.Reader, to io.Writer, suffix string) {
+	from := &flow{from: stream}
 	for {
-		n, err := from.Read(buf)
-		if n > 0 {
-			if stop := p.pass(buf[:n], to, suffix); stop != nil {
+		data, err := from.read()
+		if len(data) > 0 {
+			if stop := p.pass(data, to, suffix); stop != nil {
 				p.broken(stop)
 				return
 			}

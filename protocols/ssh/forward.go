@@ -2,7 +2,6 @@ package ssh
 
 import (
 	"errors"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -176,21 +175,22 @@ func (r *relay) over(err error) {
 
 // carryOn copies one way and passes its end on. An error means that a side has gone,
 // which the other way meets too.
-func (r *relay) carryOn(to, from ssh.Channel) int64 {
-	buf := make([]byte, forwardBuffer)
-	n, err := io.CopyBuffer(stallWriter{to, r.stalls}, onlyReader{from}, buf)
-	if err != nil {
-		_ = from.Close() // what cannot be delivered is not taken any more
-		return n
+func (r *relay) carryOn(to, from ssh.Channel) (n int64) {
+	in, out := &flow{from: from}, stallWriter{to, r.stalls}
+	for {
+		data, err := in.read()
+		written, failed := out.Write(data)
+		n += int64(written)
+		switch {
+		case failed != nil:
+			_ = from.Close() // what cannot be delivered is not taken any more
+			return n
+		case err != nil:
+			_ = to.CloseWrite() // as above
+			return n
+		}
 	}
-	_ = to.CloseWrite() // as above
-	return n
 }
-
-// forwardBuffer is the largest packet that x/crypto/ssh takes in.
-const forwardBuffer = 32 << 10
-
-type onlyReader struct{ io.Reader }
 
 // listen asks the target to listen for the client (-R).
 func (r *relay) listen(kind string, payload []byte) (bool, []byte) {

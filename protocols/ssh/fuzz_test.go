@@ -20,6 +20,9 @@ func FuzzRequests(f *testing.F) {
 	f.Add("exec", ssh.Marshal(execRequest{"ls"}))
 	f.Add("pty-req", ssh.Marshal(ptyRequest{Term: "xterm", Columns: 80, Rows: 24}))
 	f.Add("env", ssh.Marshal(envRequest{"LC_ALL", "C"}))
+	for _, r := range recordedRequests(f) {
+		f.Add(r.Type, r.Payload)
+	}
 	f.Add("x11-req", ssh.Marshal(x11Request{Protocol: "MIT-MAGIC-COOKIE-1"}))
 	f.Fuzz(func(t *testing.T, kind string, payload []byte) {
 		p := &pair{started: make(chan struct{})}
@@ -41,6 +44,9 @@ func FuzzRequests(f *testing.F) {
 // FuzzTerminal draws anything: it must not panic, and cuts must not matter.
 func FuzzTerminal(f *testing.F) {
 	f.Add([]byte("\x1b[?1049h\x1b]2;x\x07"), []byte("ls\r"), uint8(2))
+	for _, screen := range drawn(f) {
+		f.Add(screen, []byte("ione line\r"), uint8(7))
+	}
 	f.Fuzz(func(t *testing.T, drawn, typed []byte, cut uint8) {
 		whole, pieces := newTTY(true), newTTY(true)
 		whole.see(drawn)

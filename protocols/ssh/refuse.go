@@ -11,7 +11,7 @@ const prefix = "sallyport: "
 
 // lastWords bounds how long a client is waited for that does not take its last
 // words: the cut must not depend on it.
-const lastWords = 150 * time.Millisecond
+const lastWords = 225 * time.Millisecond
 
 // lastProcess bounds how long a target is waited for that does not say that what ran
 // there has ended. The client is gone by then.
