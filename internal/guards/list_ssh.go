@@ -105,8 +105,8 @@ var ssh = []Guard{
 	},
 	{
 		"protocols/ssh.environment", "protocols/ssh/requests.go",
-		"passes(v.Name) &&",
-		`v.Name != "" &&`,
+		"!passes(v.Name) ||",
+		`v.Name == "" ||`,
 		"./protocols/ssh", "TestEnvironmentPassesByAllowList", "code loaded by the environment",
 	},
 	{
