@@ -95,6 +95,10 @@ thousand: setup ## cut a thousand live sessions of a real PostgreSQL in one inst
 bench: setup build ## compare the gate with a direct connection
 	go run ./internal/bench $(ARGS)
 
+.PHONY: bench-http
+bench-http: setup ## compare the gate with nginx, Caddy and a plain proxy before one nginx (needs wrk)
+	go test -v -tags bench -count=1 -timeout 30m -run '^TestWays$$' ./protocols/http
+
 .PHONY: soak
 soak: setup build ## keep a gate busy for an hour (SOAK=10m for less) and write docs/soak.md
 	go test -tags soak -count=1 -timeout 1h -run '^TestLargeTransfers$$' ./protocols/http

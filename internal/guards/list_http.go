@@ -309,7 +309,7 @@ var http = []Guard{
 	},
 	{
 		"protocols/http.record-first", "protocols/http/relay.go",
-		"\tif err := l.recorder.Write(&line); err != nil {\n\t\tc.refuse(w, r, l.site, l.failed())\n\t\treturn\n\t}\n",
+		"\tif err := l.recorder.Write(&line); err != nil {\n\t\tc.refuse(w, r, l.site, l.failed())\n\t\treturn false\n\t}\n",
 		"\tdefer l.recorder.Write(&line)\n",
 		"./protocols/http", "TestRecordedBefore", "recorder fails open",
 	},

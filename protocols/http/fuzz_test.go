@@ -129,3 +129,22 @@ func FuzzAccept(f *testing.F) {
 		}
 	})
 }
+
+// A query that passes says of each parameter what the grant has, to whoever reads it as
+// net/url does.
+func FuzzQuery(f *testing.F) {
+	f.Add("index=public-a&page=7")
+	f.Fuzz(func(t *testing.T, query string) {
+		if inQuery([]string{"index=public-*", "index=own", "page?=7"}, query) != nil {
+			return
+		}
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			t.Fatalf("%q: %v", query, err)
+		}
+		index, page := values["index"], values["page"]
+		if len(index) != 1 || index[0] != "own" && !strings.HasPrefix(index[0], "public-") || len(page) > 1 || len(page) == 1 && page[0] != "7" || len(values) > 2 || len(values) == 2 && len(page) == 0 {
+			t.Fatalf("%q passes as %v", query, values)
+		}
+	})
+}

@@ -92,6 +92,7 @@ type options struct {
 	limits  limits   // zero: the usual ones
 	perUser int      // requests_per_user
 	meter   *meter   // of the clients' connections; nil: none
+	host    string   // of the application; default: app.localhost
 	ci      *gatetest.CI
 }
 
@@ -150,7 +151,10 @@ func newWorld(t testing.TB, app http.Handler, o options) *world {
 		w.addr = o.front
 	}
 	_, port, _ := net.SplitHostPort(w.addr)
-	w.gate, w.app, w.other = "https://gate.localhost:"+port, "https://app.localhost:"+port, "https://other.localhost:"+port
+	if o.host == "" {
+		o.host = "app.localhost"
+	}
+	w.gate, w.app, w.other = "https://gate.localhost:"+port, "https://"+o.host+":"+port, "https://other.localhost:"+port
 	files := map[string][]byte{"policy/ca.pem": ca}
 	for name, text := range o.files {
 		files[name] = text
@@ -170,7 +174,7 @@ target "app" {
   address  = %q
   %s
   options {
-    host = "app.localhost"
+    host = %q
     role = "user"
     %s
   }
@@ -187,7 +191,7 @@ target "other" {
   options { host = "other.localhost" }
   role "user" {}
 }
-`, address, how, o.extra, o.roles),
+`, address, how, o.host, o.extra, o.roles),
 		Rules: all, Files: files, Secrets: o.secrets, Scopes: map[string][]string{Name: Protocol{}.Scopes()},
 		Config: func(c *session.Config) { c.URL = w.gate },
 	})
