@@ -94,6 +94,7 @@ thousand: setup ## cut a thousand live sessions of a real PostgreSQL in one inst
 .PHONY: bench
 bench: setup build ## compare the gate with a direct connection
 	go run ./internal/bench $(ARGS)
+	go test -run '^$$' -bench YesToFirstByte -benchtime 9x ./protocols/postgres
 
 .PHONY: bench-http
 bench-http: setup ## compare the gate with nginx, Caddy and a plain proxy before one nginx (needs wrk)

@@ -1,18 +1,24 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/sallyport/sallyport/internal/gatetest"
 	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/session"
 )
 
 var tpsOf = regexp.MustCompile(`tps = ([\d.]+)`)
@@ -73,6 +79,50 @@ func BenchmarkAgainstDirect(b *testing.B) {
 		}
 		b.ReportMetric(with/without, "ratio")
 	})
+}
+
+// BenchmarkYesToFirstByte reports how long it takes from an approver's yes until the
+// target of a held connection sees its first byte: the entry is on disk before it.
+func BenchmarkYesToFirstByte(b *testing.B) {
+	var took []time.Duration
+	for b.Loop() {
+		target, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		first := make(chan time.Time, 1)
+		go func() {
+			conn, err := target.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 1))
+			first <- time.Now()
+			_ = conn.Close()
+		}()
+		r := newRig(b, rigOptions{address: target.Addr().String()})
+		alice, bob := r.person(b, gatetest.Alice), r.SignIn(b, gatetest.Bob)
+		config, err := pgconn.ParseConfig(r.dsn(&alice, "user=reader dbname=orders options='-c sallyport.reason=bench'"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			_, _ = pgconn.ConnectConfig(context.Background(), config) // the target does not answer
+		}()
+		request := r.inbox(b, bob)
+		yes := time.Now()
+		if _, err := r.Decide(b.Context(), bob, request.ID, session.Verdict{Yes: true}); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, (<-first).Sub(yes))
+		<-over
+		_ = target.Close()
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "median-ms")
+	b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, "last-ms")
 }
 
 // BenchmarkIdleSession reports the heap and stack of one idle session, TLS on both
