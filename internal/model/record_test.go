@@ -233,8 +233,8 @@ func (h *trial) adopt(before *world) {
 // A tale is what the log tells of one thing.
 type tale struct {
 	state     string
-	approvals map[string]bool // of whom
-	asked     time.Duration   // the shortest of what was asked for and said yes to
+	approvals map[string]time.Duration // by whom, and for how long; 0: as asked
+	asked     time.Duration
 	ends      time.Time
 	by, under string
 }
@@ -297,7 +297,7 @@ func tell(log map[string]*tale, e audit.Entry) error {
 	t := log[id]
 	switch e.Type {
 	case audit.RequestCreated:
-		log[id] = &tale{state: "pending", by: e.Actor, approvals: map[string]bool{}, asked: body.Decision.Duration}
+		log[id] = &tale{state: "pending", by: e.Actor, approvals: map[string]time.Duration{}, asked: body.Decision.Duration}
 		return nil
 	case audit.SessionStarted:
 		if g := log[e.Grant]; g == nil || g.state != "active" || !e.When().Before(g.ends) {
@@ -315,13 +315,15 @@ func tell(log map[string]*tale, e audit.Entry) error {
 	case t.state != "pending" && t.state != "active" && t.state != "live":
 		return fmt.Errorf("it has its outcome, %s", t.state)
 	case e.Type == audit.ApprovalGiven:
-		if e.Actor == t.by || t.approvals[e.Actor] {
+		if _, again := t.approvals[e.Actor]; again || e.Actor == t.by {
 			return fmt.Errorf("%s says yes again, or to their own", e.Actor)
 		}
-		t.approvals[e.Actor] = true
-		if d := body.Approval.Duration; d > 0 {
-			t.asked = min(t.asked, d)
+		t.approvals[e.Actor] = body.Approval.Duration
+	case e.Type == audit.ApprovalTaken:
+		if _, given := t.approvals[e.Actor]; !given {
+			return fmt.Errorf("%s takes back a yes that they did not give", e.Actor)
 		}
+		delete(t.approvals, e.Actor)
 	case outcomes[e.Type] == "":
 		return fmt.Errorf("what is that")
 	default:
@@ -351,8 +353,14 @@ func granted(log map[string]*tale, e audit.Entry, ends time.Time) error {
 	if g != nil {
 		was = g.ends
 	}
-	if last := e.When().Add(r.asked + time.Second); ends.After(last) && !ends.Equal(was) {
-		return fmt.Errorf("it ends at %v, and %v were approved at %v", ends, r.asked, e.When())
+	approved := r.asked
+	for _, d := range r.approvals {
+		if d > 0 {
+			approved = min(approved, d)
+		}
+	}
+	if last := e.When().Add(approved + time.Second); ends.After(last) && !ends.Equal(was) {
+		return fmt.Errorf("it ends at %v, and %v were approved at %v", ends, approved, e.When())
 	}
 	log[e.Grant] = &tale{state: "active", ends: ends}
 	return nil

@@ -32,9 +32,16 @@ type metered struct {
 	last *atomic.Int64
 }
 
+// Records in which the gate says goodbye of its own: they are about no stream, and come
+// when the gate has stopped. None of the streams here writes as little at once.
+const (
+	goAwayRecord      = 5 + 9 + 8 + 1 + 16 // RFC 9113 section 6.8 in a TLS 1.3 record
+	closeNotifyRecord = 5 + 2 + 1 + 16     // RFC 8446 section 6.1
+)
+
 func (m metered) Write(p []byte) (int, error) {
 	n, err := m.TCPConn.Write(p)
-	if n > 0 {
+	if n > 0 && n != goAwayRecord && n != closeNotifyRecord {
 		m.last.Store(time.Now().UnixNano())
 	}
 	return n, err
