@@ -230,16 +230,15 @@ func sparse(t *testing.T, path string, size int64) string {
 // busy waits until the live session's recording tells of something that has begun.
 func (w *world) busy(t *testing.T) {
 	t.Helper()
-	w.tells(t, "anything", func(line audit.Line) bool {
+	w.tells(t, w.session(t, "live").ID, "anything", func(line audit.Line) bool {
 		text := string(line.Raw)
 		return line.Kind == "query" && !strings.Contains(text, `"sftp"`) || strings.Contains(text, "big") || strings.Contains(text, "there")
 	})
 }
 
-// tells waits until a line of the live session's recording is what is waited for.
-func (w *world) tells(t *testing.T, what string, is func(audit.Line) bool) {
+// tells waits until a line of the session's recording is what is waited for.
+func (w *world) tells(t *testing.T, id, what string, is func(audit.Line) bool) {
 	t.Helper()
-	id := w.session(t, "live").ID
 	until(t, what+" on the record", func() bool {
 		r, err := w.Recordings.Read(id)
 		if err != nil {

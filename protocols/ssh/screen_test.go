@@ -56,9 +56,10 @@ func TestWarningWaitsForTheEndOfASequence(t *testing.T) {
 	w := newWorld(t, setup{})
 	c := w.ssh(t, append(w.certificate(t, gatetest.Alice), "-tt", "-e", "none", "ops@web-1@gate", `stty -echo; printf 'up\033[3'; read x; printf '1mred'; read x`)...)
 	c.stdout.wait(t, "up\x1b\\[3")
+	id := w.session(t, "live").ID // a gate that stops signs nobody in who would look
 	stopped := make(chan error, 1)
 	go func() { stopped <- w.Stop(t.Context(), 5*time.Second) }()
-	w.tells(t, "the warning", func(line audit.Line) bool { return strings.Contains(string(line.Raw), "the gate stops in 5s") })
+	w.tells(t, id, "the warning", func(line audit.Line) bool { return strings.Contains(string(line.Raw), "the gate stops in 5s") })
 	_, err := io.WriteString(c.stdin, "\n")
 	must(t, err)
 	c.stdout.wait(t, "up\x1b\\[31mred\r\nsallyport: the gate stops in 5s\r\n")
