@@ -23,8 +23,17 @@ func (r *Recordings) Recover(ctx context.Context) error {
 	}
 	left := map[string]*trail{}
 	for _, mark := range marks {
-		if goodID(mark.Name()) {
-			left[mark.Name()] = newTrail()
+		session := mark.Name()
+		if !goodID(session) {
+			continue
+		}
+		if _, ok := marked(r.dir, session); ok {
+			left[session] = newTrail()
+			continue
+		}
+		// A power failure took what it said. Its folder, if there is one, is found below.
+		if err := r.dir.Remove(folderOpen + "/" + session); err != nil {
+			return fmt.Errorf("recover recordings: %w", err)
 		}
 	}
 	unmarked, err := r.unmarked(left)
@@ -167,7 +176,7 @@ func (t *trail) hash() string {
 // rescue seals one recording.
 func (r *Recordings) rescue(ctx context.Context, session string, t *trail) error {
 	folder, text, err := r.remains(session, len(t.chunks) == 0 && t.sealed == nil)
-	if err != nil || folder == "" {
+	if err != nil {
 		return err
 	}
 	if t.sealed != nil {
@@ -196,11 +205,11 @@ func (r *Recordings) rescue(ctx context.Context, session string, t *trail) error
 		if c.N = len(t.chunks); c.N == 0 {
 			c.Meta = rec.digest
 		}
-		if err := r.syncNames(folder); err != nil {
-			return err
-		}
 		t.chunks = append(t.chunks, c)
 		events = append(events, rec.event(RecordingChunk, c))
+	}
+	if err := r.syncNames(folder); err != nil {
+		return err
 	}
 	s.Summary = r.recount(ctx, folder)
 	s.Chunks, s.Size, s.Hash, s.Cause, s.Ended = len(t.chunks), t.end(), t.hash(), "crashed", r.now().UTC()
@@ -212,21 +221,11 @@ func (r *Recordings) rescue(ctx context.Context, session string, t *trail) error
 
 // remains finds what is left of an open recording. Of one that the log names
 // nothing of, a crash may have taken any part: what is missing is made, so that it
-// can be sealed. No folder: there is nothing, and the mark is gone too.
+// can be sealed.
 func (r *Recordings) remains(session string, unlogged bool) (folder string, meta []byte, err error) {
 	folder, ok := marked(r.dir, session)
 	if !ok {
-		if err := r.dir.Remove(folderOpen + "/" + session); err != nil {
-			return "", nil, err
-		}
-		if folder, err = r.find(session); errors.Is(err, ErrNoRecording) {
-			return "", nil, nil
-		} else if err != nil {
-			return "", nil, err
-		}
-		if err := r.writeNew(folderOpen+"/"+session, []byte(folder)); err != nil {
-			return "", nil, err
-		}
+		return "", nil, fmt.Errorf("the mark of session %s cannot be read", session)
 	}
 	name := folder + "/" + fileMetaData
 	meta, err = r.dir.ReadFile(name)
