@@ -86,7 +86,9 @@ func (c *conn) serve(ctx context.Context) error {
 		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		TLSConfig:                    &tls.Config{NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}, // for net/http to know of HTTP/2
 	}
-	served := make(chan error, 1)
+	served, begun := make(chan error, 1), make(chan struct{})
+	begin := sync.OnceFunc(func() { close(begun) })
+	srv.ConnState = func(net.Conn, http.ConnState) { begin() }
 	l := &single{conn: top, gone: c.socket.gone, closed: make(chan struct{})}
 	go func() { served <- srv.Serve(l) }()
 	stopped := c.h.config.Gate.Done()
@@ -99,6 +101,11 @@ func (c *conn) serve(ctx context.Context) error {
 	select {
 	case <-c.socket.gone:
 	case <-stopped:
+		select { // a Server that shuts down before it has the connection drops it without a word
+		case <-begun:
+		case <-c.socket.gone:
+		case <-ctx.Done():
+		}
 		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWait)
 		_ = srv.Shutdown(wait) // what is left is closed below
 		cancel()
