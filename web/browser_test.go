@@ -106,10 +106,10 @@ func TestApprovalOnAPhone(t *testing.T) {
 	chromiumtest.Run(t, alice, "the held page", shows("Which phrase does your terminal show?"))
 	look(t, alice, "held")
 	chromiumtest.Run(t, alice, "say why",
-		chromedp.Click(chromedp.CSS(fmt.Sprintf(`input[value=%q]`, c.phrase))),
+		chromiumtest.Click(fmt.Sprintf(`input[value=%q]`, c.phrase)),
 		chromedp.SendKeys(chromedp.CSS(`textarea[name=reason]`), "INC-42: order 88121 is stuck in “paid”"),
 		chromedp.SendKeys(chromedp.CSS(`input[name=ticket]`), "INC-42\r"), // Enter in a field must not ask
-		chromedp.Click(chromedp.CSS(`button.yes`)),
+		chromiumtest.Click(`button.yes`),
 		shows("Waiting for 1 of"),
 	)
 	script(t, alice, `window.same = true`)
@@ -118,7 +118,7 @@ func TestApprovalOnAPhone(t *testing.T) {
 	f.enter(t, bob, "/", "bob")
 	chromiumtest.Run(t, bob, "the inbox", chromedp.EmulateViewport(360, 780), shows("1 request waits for your yes or no"))
 	look(t, bob, "home")
-	chromiumtest.Run(t, bob, "the request", chromedp.Click(chromedp.CSS(`#inbox a`)), shows("What a yes opens"))
+	chromiumtest.Run(t, bob, "the request", chromiumtest.Click(`#inbox a`), shows("What a yes opens"))
 	// Read by the page itself, at once: a live page may replace a button between two looks.
 	deny := value(t, bob, chromedp.Evaluate[string](`document.querySelector("button[value=no]").innerText`))
 	yes := value(t, bob, chromedp.Evaluate[string](`document.querySelector("button[value=yes]").innerText`))
@@ -136,16 +136,16 @@ func TestApprovalOnAPhone(t *testing.T) {
 	if words == yes {
 		t.Errorf("narrowing leaves the words %q", words)
 	}
-	chromiumtest.Run(t, bob, "approve", chromedp.Click(chromedp.CSS(`button[value=yes]`)), shows("Approved by bob@example.com"))
+	chromiumtest.Run(t, bob, "approve", chromiumtest.Click(`button[value=yes]`), shows("Approved by bob@example.com"))
 	fatal(t, c.wait(t))
 	look(t, bob, "approved")
 	chromiumtest.Run(t, alice, "the waiting page moves on", shows("Your terminal goes on by itself"))
 	if !script(t, alice, `window.same === true`) {
 		t.Error("the page was loaded again instead of going on in place")
 	}
-	chromiumtest.Run(t, alice, "the grant", chromedp.Click(chromedp.CSS(`#state a`)), shows("Active until"))
+	chromiumtest.Run(t, alice, "the grant", chromiumtest.Click(`#state a`), shows("Active until"))
 	look(t, alice, "grant")
-	chromiumtest.Run(t, alice, "the token", chromedp.Click(chromedp.CSS(`form[action$="/token"] button`)), shows("shown this once"))
+	chromiumtest.Run(t, alice, "the token", chromiumtest.Click(`form[action$="/token"] button`), shows("shown this once"))
 	look(t, alice, "token")
 }
 
@@ -173,9 +173,9 @@ func TestHeldPageWithoutScript(t *testing.T) {
 	)
 	look(t, alice, "held-mismatch")
 	chromiumtest.Run(t, alice, "ask",
-		chromedp.Click(chromedp.CSS(fmt.Sprintf(`input[value=%q]`, c.phrase))),
+		chromiumtest.Click(fmt.Sprintf(`input[value=%q]`, c.phrase)),
 		chromedp.SendKeys(chromedp.CSS(`textarea[name=reason]`), "INC-43"),
-		chromedp.Click(chromedp.CSS(`button.yes`)),
+		chromiumtest.Click(`button.yes`),
 		chromedp.WaitReady(chromedp.CSS(`#state .live`)),
 	)
 	id := decode[struct{ Requests []session.Request }](t, bob.api("GET", "/api/v1/inbox", "", nil)).Requests[0].ID
@@ -203,7 +203,7 @@ func TestCommandLineInABrowser(t *testing.T) {
 	verifier, challenge := pkce()
 	window := chromiumtest.Start(t)()
 	chromiumtest.Run(t, window, "say yes", chromedp.Navigate(f.base+"/cli/login?host=laptop&state=xyz&port="+port+"&challenge="+challenge),
-		shows("Sign in on the command line"), chromedp.Click(chromedp.CSS(`button.yes`)),
+		shows("Sign in on the command line"), chromiumtest.Click(`button.yes`),
 		chromedp.WaitVisible(chromedp.CSS(`input[type=password]`)),
 		chromedp.SendKeys(chromedp.CSS(`input[name=username]`), "alice"),
 		chromedp.SendKeys(chromedp.CSS(`input[type=password]`), f.people["alice"].Password+"\r"))
@@ -232,7 +232,7 @@ func TestOversightInABrowser(t *testing.T) {
 	f.enter(t, sam, "/sessions", "sam")
 	chromiumtest.Run(t, sam, "sessions", shows("1 session is live"))
 	look(t, sam, "sessions")
-	chromiumtest.Run(t, sam, "kill", chromedp.Click(chromedp.CSS(`form[action$="/kill"] button`)), shows("No session is live"))
+	chromiumtest.Run(t, sam, "kill", chromiumtest.Click(`form[action$="/kill"] button`), shows("No session is live"))
 	_ = stop()
 	for name, path := range map[string]string{
 		"recordings": "/recordings", "recording": "/recordings/" + sess.ID(), "log": "/log", "users": "/users", "requests": "/requests", "mismatch": "/requests/" + id, "grants": "/grants", "error": "/g/x",

@@ -111,7 +111,7 @@ func TestTerminalPlaysInABrowser(t *testing.T) {
 		}
 		return
 	}
-	chromiumtest.Run(t, sam, "play", chromedp.Click(chromedp.CSS(`button[data-play$="/cast/1"]`)),
+	chromiumtest.Run(t, sam, "play", chromiumtest.Click(`button[data-play$="/cast/1"]`),
 		chromedp.WaitVisible(chromedp.CSS(`.ap-player`)), shows("hello from the terminal"), shows("漢"))
 	look(t, sam, "terminal")
 	if other := f.as(t, "sam").get("/recordings"); strings.Contains(other.header.Get("Content-Security-Policy"), "wasm") {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,6 +78,20 @@ func Shows(expression string) Step {
 // Text waits for words on the page.
 func Text(words string) Step {
 	return Shows(fmt.Sprintf(`document.body.innerText.includes(%q)`, words))
+}
+
+// Click clicks what a CSS selector finds. A live page may have put something new there in
+// the moment before; then nothing was clicked yet, and it looks again.
+func Click(selector string) Step {
+	return func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
+		for deadline := time.Now().Add(Patience); ; {
+			_, err := chromedp.Click(chromedp.CSS(selector))(ctx, t)
+			gone := err != nil && (strings.Contains(err.Error(), "Could not find node") || strings.Contains(err.Error(), "detached from document") || strings.Contains(err.Error(), "box model"))
+			if !gone || time.Now().After(deadline) {
+				return chromedp.Void{}, err
+			}
+		}
+	}
 }
 
 // NoScript switches scripts off, as a careful reader's browser does.

@@ -163,7 +163,7 @@ func TestBrowser(t *testing.T) {
 	enter(t, alice, people["alice"], w.app+"/.sallyport/begin?role=careful&to=/deep/page%3Fa%3Db")
 	asks(t, alice)
 	enter(t, bob, people["bob"], w.gate+"/requests")
-	chromiumtest.Run(t, bob, "approve", chromiumtest.Text("app"), chromedp.Click(chromedp.CSS(`a[href^="/requests/"]:not([href$=new])`)), chromiumtest.Text("What a yes opens"), chromedp.Click(chromedp.CSS(`button[value=yes]`)), chromiumtest.Text("Approved"))
+	chromiumtest.Run(t, bob, "approve", chromiumtest.Text("app"), chromiumtest.Click(`a[href^="/requests/"]:not([href$=new])`), chromiumtest.Text("What a yes opens"), chromiumtest.Click(`button[value=yes]`), chromiumtest.Text("Approved"))
 	chromiumtest.Run(t, alice, "is let in", chromiumtest.Text("Application at /deep/page"), chromiumtest.Text("tick 5"))
 	at, err := chromedp.Run(alice, chromedp.Location())
 	must(t, err)
@@ -202,7 +202,7 @@ func TestBrowser(t *testing.T) {
 		_, err := w.Decide(t.Context(), dba, pending[0].ID, session.Verdict{Yes: true, Duration: length})
 		must(t, err)
 	}
-	chromiumtest.Run(t, alice, "asks again", chromedp.Click(chromedp.CSS(`main a`)))
+	chromiumtest.Run(t, alice, "asks again", chromiumtest.Click(`main a`))
 	asks(t, alice)
 	approve(10 * time.Second)
 	chromiumtest.Run(t, alice, "is let in again", chromiumtest.Text("tick 5"))
@@ -210,7 +210,7 @@ func TestBrowser(t *testing.T) {
 	chromiumtest.Run(t, alice, "is told of the end", chromedp.Reload(), chromiumtest.Text("Your access to app ended at"))
 
 	// Without scripts the waiting page loads itself again.
-	chromiumtest.Run(t, alice, "asks without scripts", chromiumtest.NoScript(), chromedp.Click(chromedp.CSS(`main a`)))
+	chromiumtest.Run(t, alice, "asks without scripts", chromiumtest.NoScript(), chromiumtest.Click(`main a`))
 	asks(t, alice)
 	approve(0)
 	chromiumtest.Run(t, alice, "is let in without scripts", chromiumtest.Text("Application at /deep/page"))
