@@ -146,13 +146,12 @@ func filled(t testing.TB, n int) (dir, log string) {
 	in := policy.Input{User: gatetest.Alice, Proof: identity.ByBrowser, Target: "orders", Role: "reader", Reason: "INC-1 the orders are stuck", Time: time.Now().UTC(), Client: netip.MustParseAddr("192.0.2.7")}
 	dir, log = f.PolicyDir, filepath.Join(f.Dir, "audit")
 	p := f.Policy()
-	var at uint64 = f.Log.Counter()
 	f.Close(t)
 	l, err := audit.Open(audit.Config{Dir: log, Node: "gate"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	at = l.Counter()
+	at := l.Counter()
 	var rows []audit.Pending
 	for i := range n {
 		in.Time = in.Time.Add(time.Millisecond)
