@@ -236,7 +236,7 @@ func allow(r *rule, asked time.Duration, errs []string) Decision {
 	}
 	return Decision{
 		Effect: Allow, Why: why, Rule: r.name, At: r.place(), Stages: cloneStages(r.stages),
-		Longest: r.longest, Duration: asked, Scope: r.scope.clone(), RequestTimeout: r.timeout,
+		Longest: r.longest, Duration: asked, Scope: r.scope.Clone(), RequestTimeout: r.timeout,
 		Warnings: slices.Clone(r.warnings), Extensions: r.extensions,
 		BreakGlass: r.kind == kindBreakGlass, Review: r.review, ReviewWithin: r.reviewWithin, Errors: errs,
 	}
@@ -249,12 +249,6 @@ func cloneStages(stages []Stage) []Stage {
 		out[i].From = People{Groups: slices.Clone(out[i].From.Groups), Emails: slices.Clone(out[i].From.Emails)}
 	}
 	return out
-}
-
-func (s Scope) clone() Scope {
-	s.Databases, s.Channels, s.Forward = slices.Clone(s.Databases), slices.Clone(s.Channels), slices.Clone(s.Forward)
-	s.Methods, s.Paths, s.Query = slices.Clone(s.Methods), slices.Clone(s.Paths), slices.Clone(s.Query)
-	return s
 }
 
 func forbid(r *rule, errs []string) Decision {
@@ -330,7 +324,7 @@ func (s *set) offers(u identity.User) []Offer {
 				if !mine[r] || !slices.Contains(r.roles, role) {
 					continue
 				}
-				o := Offer{Target: name, Protocol: t.Protocol, Role: role, Rule: r.name, Longest: r.longest, Standard: r.standard, Reason: r.reason, Stages: cloneStages(r.stages), Scope: r.scope.clone(), BreakGlass: r.kind == kindBreakGlass}
+				o := Offer{Target: name, Protocol: t.Protocol, Role: role, Rule: r.name, Longest: r.longest, Standard: r.standard, Reason: r.reason, Stages: cloneStages(r.stages), Scope: r.scope.Clone(), BreakGlass: r.kind == kindBreakGlass}
 				if r.ticket != nil {
 					o.Ticket = r.ticket.name
 				}

@@ -36,19 +36,6 @@ type Input struct {
 // is false no rule admits without people, and no existing grant is used.
 func (in Input) SameAddress() bool { return !in.Browser.IsValid() || in.Browser == in.Client }
 
-// Scope is what a grant lets its sessions do inside the target. The zero Scope
-// means all that the target's role can do. A protocol refuses a Scope with parts
-// that it cannot enforce; see Scope.Parts.
-type Scope struct {
-	ReadOnly  bool     `json:"read_only,omitempty"`
-	Databases []string `json:"databases,omitempty"` // PostgreSQL: databases beside the target's own
-	Channels  []string `json:"channels,omitempty"`  // SSH: shell, exec, sftp, forward, agent, x11
-	Forward   []string `json:"forward,omitempty"`   // SSH: destinations of forwards, "host:port"
-	Methods   []string `json:"methods,omitempty"`   // HTTP
-	Paths     []string `json:"paths,omitempty"`     // HTTP: path patterns
-	Query     []string `json:"query,omitempty"`     // HTTP: query parameters, "name=pattern"; "name?=pattern" may be left out
-}
-
 // Effect is the direction of a Decision.
 type Effect string
 
@@ -132,56 +119,6 @@ func (p People) String() string {
 
 // String is "1 of dba".
 func (s Stage) String() string { return fmt.Sprintf("%d of %s", s.Count, s.From) }
-
-// Parts names what the scope limits, in the words of a rule's scope block. A
-// protocol refuses a part that it cannot enforce.
-func (s Scope) Parts() []string {
-	var parts []string
-	for _, part := range []struct {
-		name  string
-		there bool
-	}{
-		{"read_only", s.ReadOnly},
-		{"databases", len(s.Databases) > 0},
-		{"channels", len(s.Channels) > 0},
-		{"forward", len(s.Forward) > 0},
-		{"methods", len(s.Methods) > 0},
-		{"paths", len(s.Paths) > 0},
-		{"query", len(s.Query) > 0},
-	} {
-		if part.there {
-			parts = append(parts, part.name)
-		}
-	}
-	return parts
-}
-
-// Admits reports that need lies within the scope. A list that the scope leaves out
-// limits nothing.
-func (s Scope) Admits(need Scope) bool {
-	within := func(limit, need []string) bool {
-		return len(limit) == 0 || !slices.ContainsFunc(need, func(n string) bool { return !slices.Contains(limit, n) })
-	}
-	return within(s.Channels, need.Channels) && within(s.Forward, need.Forward) && within(s.Methods, need.Methods) && within(s.Paths, need.Paths)
-}
-
-// Within reports that the scope lets its sessions do nothing that limit does not.
-func (s Scope) Within(limit Scope) bool {
-	if limit.ReadOnly && !s.ReadOnly || !limit.Admits(s) {
-		return false
-	}
-	// A pattern fewer may be a parameter that nobody has to name any more.
-	if len(limit.Query) > 0 && !slices.Equal(slices.Sorted(slices.Values(limit.Query)), slices.Sorted(slices.Values(s.Query))) {
-		return false
-	}
-	for _, list := range [][2][]string{{limit.Channels, s.Channels}, {limit.Forward, s.Forward}, {limit.Methods, s.Methods}, {limit.Paths, s.Paths}} {
-		if len(list[0]) > 0 && len(list[1]) == 0 { // a list that is left out limits nothing
-			return false
-		}
-	}
-	// Databases are those beside the target's own, so a list that is left out is the least.
-	return !slices.ContainsFunc(s.Databases, func(name string) bool { return !slices.Contains(limit.Databases, name) })
-}
 
 // Progress says which stage a request is in after some people's yes, in their
 // order, and how many more that stage asks for. Past the last stage missing is 0.

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy/scope"
 	"github.com/sallyport/sallyport/policy/strict"
 	"github.com/sallyport/sallyport/policy/when"
 )
@@ -188,7 +189,7 @@ func (s *set) readAllow(f *strict.Findings, b *hclsyntax.Block, r *strict.Fields
 		x.warnings = slices.Compact(x.warnings)
 	}
 	inner := f.Blocks(b, r.What, allowed...)
-	x.scope = readScope(f, f.One(inner, "scope"), r.What)
+	x.scope = scope.Read(f, f.One(inner, "scope"), r.What)
 	for _, a := range inner {
 		if a.Type == "approve" {
 			x.stages = append(x.stages, readStage(f, a, r.What))
@@ -365,35 +366,6 @@ func (s *set) sameClaim(f *strict.Findings, o *strict.Fields, w who) {
 		}
 	}
 }
-
-func readScope(f *strict.Findings, b *hclsyntax.Block, what string) Scope {
-	if b == nil {
-		return Scope{}
-	}
-	f.Blocks(b, "scope of "+what)
-	r := f.Block(b, "scope of "+what)
-	s := Scope{ReadOnly: r.Flag("read_only"), Databases: r.List("databases"), Channels: r.List("channels"), Forward: r.List("forward"), Methods: r.List("methods"), Paths: r.List("paths"), Query: r.List("query")}
-	r.Done()
-	for _, q := range s.Query {
-		if name, _, ok := strings.Cut(q, "="); !ok || strings.TrimSuffix(name, "?") == "" || strings.ContainsAny(name, "&;%+*") {
-			f.Bad(r.Where("query"), "Not a parameter", "Write \"name=pattern\", or \"name?=pattern\" for one that may be left out.")
-		}
-	}
-	for _, c := range s.Channels {
-		if !slices.Contains(channelWords, c) {
-			f.Bad(r.Where("channels"), "Unknown word", "channels names some of %s.%s", strings.Join(channelWords, ", "), strict.DidYouMean(c, channelWords))
-		}
-	}
-	if len(s.Forward) > 0 && !slices.Contains(s.Channels, "forward") {
-		f.Bad(r.Where("forward"), "Never used", "forward names destinations, but channels has no \"forward\".")
-	}
-	if slices.Contains(s.Channels, "forward") && len(s.Forward) == 0 {
-		f.Bad(r.Where("channels"), "To everywhere", "The channel forward needs forward = [\"host:port\"].")
-	}
-	return s
-}
-
-var channelWords = []string{"shell", "exec", "sftp", "forward", "agent", "x11"}
 
 // checkCover looks at the targets that the rule covers: roles that they have not,
 // labels that its condition reads and they lack.

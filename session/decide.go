@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -16,8 +15,8 @@ import (
 type Verdict struct {
 	Yes      bool
 	Duration time.Duration // shorter than asked; 0: as asked
-	ReadOnly bool
-	Word     string // to the requester, kept on the record
+	Scope    policy.Scope  // no more than this; the zero Scope: as asked
+	Word     string        // to the requester, kept on the record
 }
 
 // progress counts the approvals against the stages: the stage that is open and how
@@ -157,7 +156,7 @@ func (g *Gate) Decide(ctx context.Context, by identity.SignIn, id string, v Verd
 		}
 		now := g.clock.Now()
 		stage, _ := progress(d.Stages, r.User, r.Approvals)
-		yes := Approval{By: s.User, Yes: true, Stage: stage, Duration: v.Duration, ReadOnly: v.ReadOnly, Word: v.Word, At: now.UTC(), Digest: d.Digest, Config: d.Config}
+		yes := Approval{By: s.User, Yes: true, Stage: stage, Duration: v.Duration, Scope: v.Scope, Word: v.Word, At: now.UTC(), Digest: d.Digest, Config: d.Config}
 		r.Approvals = append(r.Approvals, yes)
 		if err := t.Log(approvalGiven(r, yes)); err != nil {
 			return err
@@ -175,21 +174,6 @@ func (g *Gate) Decide(ctx context.Context, by identity.SignIn, id string, v Verd
 	g.hub.Tell(Change{"request", r.ID, r.User.ID()})
 	g.call(r.ID)
 	return r, nil
-}
-
-// narrows refuses a verdict that would widen, or that the target's protocol could
-// not hold the session to.
-func (g *Gate) narrows(p *policy.Policy, r Request, d policy.Decision, v Verdict) error {
-	if longest := d.Duration; v.Duration > longest {
-		return &Invalid{Field: "duration", Hint: fmt.Sprintf("an approval may shorten, never lengthen: %s was asked for", Span(longest))}
-	}
-	if v.ReadOnly && !d.Scope.ReadOnly {
-		if r.Extends != "" { // its sessions run, and go on as they are
-			return &Invalid{Field: "read_only", Hint: "an extension goes on as the grant was given and cannot be narrowed to read-only; say no, or revoke the grant"}
-		}
-		return g.enforceable(p, r.Input.Target, policy.Scope{ReadOnly: true})
-	}
-	return nil
 }
 
 // deny is a restriction: it needs no durable entry first.

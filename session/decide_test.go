@@ -122,7 +122,7 @@ func TestNarrowNeverWiden(t *testing.T) {
 	r := asked(t, f, alice, "reader")
 	_, err := f.Decide(t.Context(), bob, r.ID, session.Verdict{Yes: true, Duration: time.Hour})
 	wantSays(t, err, "may shorten, never lengthen")
-	_, err = f.Decide(t.Context(), bob, r.ID, session.Verdict{Yes: true, ReadOnly: true})
+	_, err = f.Decide(t.Context(), bob, r.ID, session.Verdict{Yes: true, Scope: policy.Scope{ReadOnly: true}})
 	wantSays(t, err, "the gate cannot enforce for postgres targets yet")
 	now, err := f.Decide(t.Context(), bob, r.ID, session.Verdict{Yes: true, Duration: 10 * time.Minute})
 	if err != nil {

@@ -50,7 +50,7 @@ func (g Grant) term() time.Duration {
 }
 
 // narrowed reports that its approvers gave less than the rule does.
-func (g Grant) narrowed() bool { return g.Scope.ReadOnly && !g.Decision.Scope.ReadOnly }
+func (g Grant) narrowed() bool { return !ofObject(g.Decision.Scope, g.Key.Object).Within(g.Scope) }
 
 // A Record is what is kept of a Session: the row behind `sallyport sessions list`.
 type Record struct {

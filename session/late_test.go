@@ -10,6 +10,7 @@ import (
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/gatetest"
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -99,7 +100,7 @@ func TestExtensionNarrowedToReadOnlyIsNotIgnored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = f.Decide(t.Context(), bob, req.ID, session.Verdict{Yes: true, ReadOnly: true})
+	_, err = f.Decide(t.Context(), bob, req.ID, session.Verdict{Yes: true, Scope: policy.Scope{ReadOnly: true}})
 	gr, _ := f.Grant(t.Context(), alice, s.Grant().ID)
 	if err == nil && !gr.Scope.ReadOnly {
 		t.Fatalf("the approver said read-only; the grant was extended %d times with scope %+v", gr.Times, gr.Scope)

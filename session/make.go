@@ -76,7 +76,11 @@ func (g *Gate) byRule(t Tx, r *Request, now time.Time) (*Grant, error) {
 // grant turns an approved request into permission: the clock starts now, and the
 // end is the shortest of what was asked, allowed and approved.
 func (g *Gate) grant(t Tx, r *Request, d policy.Decision, now time.Time) (*Grant, error) {
-	length, scope := d.Duration, d.Scope
+	length := d.Duration
+	scope, err := given(d, r.Approvals)
+	if err != nil {
+		return nil, err
+	}
 	var by []string
 	for _, a := range r.Approvals {
 		if !a.Yes || a.Void {
@@ -85,7 +89,6 @@ func (g *Gate) grant(t Tx, r *Request, d policy.Decision, now time.Time) (*Grant
 		if a.Duration > 0 {
 			length = min(length, a.Duration)
 		}
-		scope.ReadOnly = scope.ReadOnly || a.ReadOnly
 		by = append(by, a.name())
 	}
 	if d.Longest > 0 {
@@ -99,7 +102,7 @@ func (g *Gate) grant(t Tx, r *Request, d policy.Decision, now time.Time) (*Grant
 		return g.lengthen(t, r, now, length, by)
 	}
 	gr := Grant{
-		ID: newID(), State: GrantActive, User: r.User, SignIn: r.SignIn, Request: r.ID, Decision: d, Scope: scope,
+		ID: newID(), State: GrantActive, User: r.User, SignIn: r.SignIn, Request: r.ID, Decision: d, Scope: ofObject(scope, r.Input.Object),
 		Key:    Key{User: r.User.ID(), Target: r.Input.Target, Role: r.Input.Role, Object: r.Input.Object},
 		Reason: r.Input.Reason, Ticket: r.Input.Ticket, By: by, Starts: now, Ends: now.Add(length),
 	}
@@ -219,7 +222,9 @@ func approvalGiven(r Request, a Approval) audit.Event {
 func said(gr Grant) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "approved by %s until %s (%s)", strings.Join(gr.By, ", "), clock(gr.Ends), Span(gr.Ends.Sub(gr.Starts)))
-	if gr.Scope.ReadOnly {
+	if gr.narrowed() {
+		b.WriteString(", " + gr.Scope.String())
+	} else if gr.Scope.ReadOnly {
 		b.WriteString(", read-only")
 	}
 	b.WriteString(". Recorded.")

@@ -46,8 +46,8 @@ type Approval struct {
 	Void     bool          `json:"void,omitempty"` // a yes of somebody who may not say it any more
 	Stage    int           `json:"stage"`
 	Duration time.Duration `json:"duration,omitempty"` // narrowed to this; 0: as asked
-	ReadOnly bool          `json:"read_only,omitempty"`
-	Word     string        `json:"word,omitempty"` // to the requester, kept on the record
+	Scope    policy.Scope  `json:"scope,omitzero"`     // no more than this; the zero Scope: as asked
+	Word     string        `json:"word,omitempty"`     // to the requester, kept on the record
 	At       time.Time     `json:"at"`
 	Rule     string        `json:"rule,omitempty"`   // an automatic yes: the rule is the approver
 	Digest   string        `json:"digest"`           // of the policy under which the right was checked

@@ -187,9 +187,13 @@ func (s *Web) apiDeny(v *visit) error    { return s.apiDecide(v, false) }
 
 func (s *Web) apiDecide(v *visit, yes bool) error {
 	var in struct {
-		Duration string `json:"duration"`
-		ReadOnly bool   `json:"read_only"`
-		Word     string `json:"word"`
+		Duration string   `json:"duration"`
+		ReadOnly bool     `json:"read_only"`
+		Channels []string `json:"channels"`
+		Forward  []string `json:"forward"`
+		Methods  []string `json:"methods"`
+		Paths    []string `json:"paths"`
+		Word     string   `json:"word"`
 	}
 	if err := bodyOrNone(v, &in); err != nil {
 		return err
@@ -198,7 +202,8 @@ func (s *Web) apiDecide(v *visit, yes bool) error {
 	if err := firstError(err, short("word", in.Word, session.MaxReason)); err != nil {
 		return err
 	}
-	request, err := s.verdict(v, session.Verdict{Yes: yes, Duration: d, ReadOnly: in.ReadOnly, Word: in.Word})
+	scope := policy.Scope{ReadOnly: in.ReadOnly, Channels: in.Channels, Forward: in.Forward, Methods: in.Methods, Paths: in.Paths}
+	request, err := s.verdict(v, session.Verdict{Yes: yes, Duration: d, Scope: scope, Word: in.Word})
 	if err != nil {
 		return err
 	}

@@ -61,6 +61,7 @@ target "web-1" {
   protocol = "ssh"
   address  = "127.0.0.1:1"
   role "deploy" {}
+  role "admin" {}
 }
 target "grafana" {
   protocol = "http"
@@ -76,6 +77,15 @@ rule "others" {
   role    = ["deploy"]
   who     = { groups = ["engineering"] }
   longest = "1h"
+}
+rule "admins" {
+  target  = { name = "web-1" }
+  role    = ["admin"]
+  who     = { groups = ["engineering"] }
+  longest = "1h"
+  approve {
+    from = { groups = ["dba"] }
+  }
 }
 rule "pages" {
   target  = { name = "grafana" }
@@ -200,7 +210,7 @@ func start(t *testing.T) *fixture {
 	fatal(t, err)
 
 	f.gate, err = session.New(session.Config{
-		Store: db, Log: f.log, Recordings: recordings, URL: f.base, Scopes: map[string][]string{"postgres": nil, "ssh": nil, "http": nil},
+		Store: db, Log: f.log, Recordings: recordings, URL: f.base, Scopes: map[string][]string{"postgres": nil, "ssh": {"channels", "forward"}, "http": nil},
 		Certificate: func(c *x509.Certificate) (string, error) { return ca.Verify(c, time.Now()) },
 	}, policyOf(t, filepath.Join(dir, "policy"), strings.ReplaceAll(rules, "ISSUER", f.idp.URL())))
 	fatal(t, err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -85,7 +86,10 @@ type requestPage struct {
 	Said     bool // this person's yes counts so far, and can be taken back
 	Longest  time.Duration
 	For      time.Duration // what a yes would give
-	ReadOnly bool
+	Gives    policy.Scope  // as far as people have said yes; its databases are R's object
+	Access   bool          // it can be made read-only
+	ReadOnly bool          // it is to be
+	Picks    []pick
 	Until    time.Time
 	Problem  string
 	Word     string
@@ -103,34 +107,29 @@ func (s *Web) request(v *visit) error {
 	if to := s.onward(v, request); to != "" {
 		return s.goOn(v, request, to)
 	}
-	verdict, err := narrowed(v.r.URL.Query())
+	verdict, err := narrowed(v.r.URL.Query(), s.gate.Narrowable(request))
 	if err != nil {
 		return err
 	}
 	return s.showRequest(v, http.StatusOK, request, verdict, "")
 }
 
-// narrowed reads the shorter duration and the smaller scope of a form.
-func narrowed(fields url.Values) (session.Verdict, error) {
-	d, err := duration(fields.Get("for"))
-	verdict := session.Verdict{Duration: d, ReadOnly: fields.Get("access") == "read-only", Word: fields.Get("word")}
-	return verdict, firstError(err, short("word", verdict.Word, session.MaxReason))
-}
-
 func (s *Web) showRequest(v *visit, code int, r session.Request, verdict session.Verdict, problem string) error {
 	ctx := v.r.Context()
 	page := requestPage{
 		R: r, Mine: r.User.Same(v.by.User), Longest: r.Decision.Duration, For: r.Decision.Duration, Problem: problem,
-		ReadOnly: r.Decision.Scope.ReadOnly || verdict.ReadOnly, Word: verdict.Word, Missing: missing(r), Here: v.r.URL.Path,
+		Gives: r.Gives(), ReadOnly: verdict.Scope.ReadOnly, Word: verdict.Word, Missing: missing(r), Here: v.r.URL.Path,
 	}
 	if verdict.Duration > 0 && verdict.Duration < page.For {
 		page.For = verdict.Duration
 	}
-	page.Until = s.now().Add(page.For)
+	page.Until, page.Gives.Databases = s.now().Add(page.For), nil
 	data := view{Title: fmt.Sprintf("%s wants %s as %s", r.User.Short(), r.Input.Target, r.Input.Role), Topics: "request grant hold"}
 	if r.State == session.RequestPending {
 		if err := s.gate.MayDecide(v.by, r); err == nil {
 			page.May = true
+			offered := s.gate.Narrowable(r)
+			page.Access, page.Picks = offered.ReadOnly, picks(offered, verdict.Scope)
 		} else {
 			page.WhyNot = sentence(s.message(err))
 		}
@@ -176,24 +175,25 @@ func (s *Web) decide(v *visit) error {
 	if err != nil {
 		return err
 	}
-	verdict, err := narrowed(fields)
+	request, err := s.gate.Request(v.r.Context(), v.by, v.id())
 	if err != nil {
 		return err
 	}
+	verdict := session.Verdict{Word: fields.Get("word")}
 	switch fields.Get("verdict") {
 	case "yes":
+		verdict, err = narrowed(fields, s.gate.Narrowable(request))
 		verdict.Yes = true
-	case "no":
+	case "no": // whatever is ticked
+		err = short("word", verdict.Word, session.MaxReason)
 	default:
 		return &session.Invalid{Field: "verdict", Hint: "press Deny or Approve"}
 	}
-	_, err = s.verdict(v, verdict)
+	if err == nil {
+		_, err = s.verdict(v, verdict)
+	}
 	var invalid *session.Invalid
 	if errors.As(err, &invalid) && v.page() {
-		request, again := s.gate.Request(v.r.Context(), v.by, v.id())
-		if again != nil {
-			return again
-		}
 		return s.showRequest(v, http.StatusUnprocessableEntity, request, verdict, sentence(s.message(err)))
 	}
 	if err != nil {

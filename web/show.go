@@ -144,7 +144,7 @@ func (s *Web) funcs() template.FuncMap {
 		"span":      span,
 		"short":     func(u identity.User) string { return u.Short() },
 		"join":      func(words []string) string { return strings.Join(words, ", ") },
-		"scope":     scopeWords,
+		"scope":     func(s policy.Scope) string { return s.String() },
 		"decidedBy": decidedBy, "approver": approver,
 		"compact": compact,
 		"seconds": func(d time.Duration) int { return int(d / time.Second) },
@@ -216,26 +216,6 @@ func choices(longest time.Duration) []time.Duration {
 		}
 	}
 	return all
-}
-
-// scopeWords says what a grant lets its sessions do.
-func scopeWords(s policy.Scope) string {
-	var words []string
-	if s.ReadOnly {
-		words = append(words, "read-only")
-	}
-	for _, part := range []struct {
-		name string
-		of   []string
-	}{{"databases", s.Databases}, {"channels", s.Channels}, {"forwards to", s.Forward}, {"methods", s.Methods}, {"paths", s.Paths}, {"query parameters", s.Query}} {
-		if len(part.of) > 0 {
-			words = append(words, part.name+" "+strings.Join(part.of, ", "))
-		}
-	}
-	if len(words) == 0 {
-		return "all that the role can do"
-	}
-	return strings.Join(words, "; ")
 }
 
 // needs says who has to agree: "1 of dba, then 1 of leads".

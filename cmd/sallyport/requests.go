@@ -26,7 +26,7 @@ func newRequests() *cobra.Command {
 		newRequestsShow(), newRequestsNew(),
 		action{
 			kind: "requests", do: "approve", use: "approve REQUEST", short: "Say yes to a request, or less than yes",
-			example: "  sallyport requests approve 7Q2KMX\n  sallyport requests approve 7Q2KMX --for 15m --word \"only this once\"",
+			example: "  sallyport requests approve 7Q2KMX\n  sallyport requests approve 7Q2KMX --for 15m --word \"only this once\"\n  sallyport requests approve 7Q2KMX --channels sftp",
 			done:    "Approved. See: sallyport requests show %s", body: verdict(true),
 		}.command(),
 		action{
@@ -53,8 +53,15 @@ func verdict(yes bool) func(c *cobra.Command) func() map[string]any {
 		}
 		span := c.Flags().String("for", "", "shorter than asked, such as 15m")
 		readOnly := c.Flags().Bool("read-only", false, "reading only, where the protocol can enforce it")
+		channels := c.Flags().StringSlice("channels", nil, "SSH: only these, such as exec,sftp")
+		forward := c.Flags().StringSlice("forward", nil, "SSH: only to these destinations, host:port")
+		methods := c.Flags().StringSlice("methods", nil, "HTTP: only these, such as GET,HEAD")
+		paths := c.Flags().StringArray("path", nil, "HTTP: only this path pattern; once for each")
 		return func() map[string]any {
-			return map[string]any{"word": *word, "duration": *span, "read_only": *readOnly}
+			return map[string]any{
+				"word": *word, "duration": *span, "read_only": *readOnly,
+				"channels": *channels, "forward": *forward, "methods": *methods, "paths": *paths,
+			}
 		}
 	}
 }

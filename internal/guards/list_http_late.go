@@ -57,10 +57,10 @@ var httpLate = []Guard{
 		"./protocols/http", "TestScopeOfTheQuery", "requests read in two ways",
 	},
 	{
-		"policy.query-narrows", "policy/decision.go",
+		"policy.query-narrows", "policy/scope/scope.go",
 		"if len(limit.Query) > 0 && !slices.Equal(",
 		"if false && !slices.Equal(",
-		"./policy", "TestScopesCompared", "live connections outlive the grant: a policy that narrows",
+		"./policy/scope", "TestScopesCompared", "live connections outlive the grant: a policy that narrows",
 	},
 	{
 		"session.ask-for-more", "session/open.go",

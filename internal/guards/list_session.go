@@ -38,15 +38,15 @@ var session = []Guard{
 		"./session", "TestOnlyThoseWhoMayDecide", "seeing the inbox needs the right too",
 	},
 	{
-		"session.widen", "session/decide.go",
+		"session.widen", "session/narrow.go",
 		"v.Duration > longest {",
 		"false && v.Duration > longest {",
 		"./session", "TestNarrowNeverWiden", "no approval of one rule combined with the duration of another",
 	},
 	{
-		"session.narrow-enforceable", "session/decide.go",
-		"if v.ReadOnly && !d.Scope.ReadOnly {",
-		"if false && (v.ReadOnly && !d.Scope.ReadOnly) {",
+		"session.narrow-enforceable", "session/narrow.go",
+		"return g.enforceable(p, r.Input.Target, scope)",
+		"return nil",
 		"./session", "TestNarrowNeverWiden", "a scope that is decoration",
 	},
 	{

@@ -33,9 +33,9 @@ var sessionLate = []Guard{
 		"./session", "TestReloadThatNarrowsTheScopeCutsWhatIsWider", "live connections outlive the grant",
 	},
 	{
-		"session.extension-keeps-scope", "session/decide.go",
-		`if r.Extends != "" { // its sessions run`,
-		`if false && r.Extends != "" { // its sessions run`,
+		"session.extension-keeps-scope", "session/narrow.go",
+		`if r.Extends != "" && !d.Scope.Within(scope) { // its sessions run`,
+		`if false && r.Extends != "" && !d.Scope.Within(scope) { // its sessions run`,
 		"./session", "TestExtensionNarrowedToReadOnlyIsNotIgnored", "the reviewer approves something other than what runs",
 	},
 	{

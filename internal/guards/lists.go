@@ -16,6 +16,7 @@ var lists = [][]Guard{
 	identity,
 	identityOidc,
 	machine,
+	narrowed,
 	notify,
 	policy,
 	policyBundle,

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/internal/gatetest"
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -69,7 +70,7 @@ func TestAskForMore(t *testing.T) {
 		t.Helper()
 		r, err := w.Gate.Ask(t.Context(), by, here, session.NewRequest{Target: "app", Role: "careful"})
 		must(t, err)
-		_, err = w.Decide(t.Context(), bob, r.ID, session.Verdict{Yes: true, ReadOnly: readOnly})
+		_, err = w.Decide(t.Context(), bob, r.ID, session.Verdict{Yes: true, Scope: policy.Scope{ReadOnly: readOnly}})
 		must(t, err)
 	}
 	give(true)
