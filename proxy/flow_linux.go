@@ -342,7 +342,7 @@ func (s *side) forward(p []byte) bool {
 	var held int
 	var end bool
 	if s == &f.client {
-		verdict, err := f.up.Observe(p)
+		verdict, err := observe(f.up, p)
 		if err != nil {
 			f.fail(err)
 			return false

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/contain"
 )
 
 // CutWait is how long a client may take to let a message that it stands in the
@@ -52,6 +54,13 @@ type Observer interface {
 	// Tail is how many of the bytes shown so far belong to a message that is not
 	// complete yet: zero at a message boundary. Held bytes count.
 	Tail() int
+}
+
+// observe keeps a panic over what one client or target sent to its session: one thread
+// relays many.
+func observe(o Observer, p []byte) (v Verdict, err error) {
+	defer contain.Panic(&err)
+	return o.Observe(p)
 }
 
 // A Speaker is a down observer with words of the gate's own for the client. Relay
@@ -212,7 +221,7 @@ func (r *relay) runUp() {
 			r.endUp()
 			return
 		}
-		verdict, err := r.up.Observe(p)
+		verdict, err := observe(r.up, p)
 		if err != nil {
 			r.cancel(err)
 			return
@@ -318,7 +327,7 @@ type given struct {
 // last bytes do not go on yet: at the cut, no more goes on than completes the message
 // that the client has a part of. The rest counts as given. end: nothing goes on after it.
 func (g *given) show(o Observer, p []byte, cutting bool) (held int, end bool, err error) {
-	verdict, err := o.Observe(p)
+	verdict, err := observe(o, p)
 	if err != nil {
 		return 0, false, err
 	}

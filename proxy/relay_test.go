@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/contain"
 )
 
 // lines is an observer of newline framing: a message ends with its newline.
@@ -23,6 +25,7 @@ type lines struct {
 	tail int
 	hold bool // incomplete lines are held back
 	end  byte // the direction ends behind a line that begins with it
+	bomb byte // a run with it makes the observer panic
 	err  error
 	say  chan string
 	last string
@@ -34,6 +37,9 @@ func (l *lines) Observe(p []byte) (Verdict, error) {
 	}
 	if l.err != nil {
 		return 0, l.err
+	}
+	if l.bomb != 0 && bytes.IndexByte(p, l.bomb) >= 0 {
+		_ = p[len(p)]
 	}
 	if l.end != 0 {
 		for at := 0; at < len(p); {
@@ -471,4 +477,28 @@ func BenchmarkRelayBulk(b *testing.B) {
 			}
 		})
 	}
+}
+
+// Class: one client ends everybody's sessions. One thread relays many.
+func TestPanicOfAnObserverEndsItsRelay(t *testing.T) {
+	each(t, func(t *testing.T, m mode) {
+		for _, down := range []bool{false, true} {
+			r := newRig(t, &lines{bomb: '!'}, &lines{bomb: '!'}, m)
+			write(t, r.client, "ask\n")
+			expect(t, r.target, "ask\n")
+			from, to := r.client, r.target
+			if down {
+				from, to = to, from
+			}
+			write(t, from, "!\n")
+			var panicked *contain.Error
+			if err := r.ends(t, 5*time.Second); !errors.As(err, &panicked) {
+				t.Errorf("the relay ends by %v", err)
+			}
+			_ = to.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+			if n, _ := to.Read(make([]byte, 1)); n > 0 {
+				t.Error("what the observer panicked over went on")
+			}
+		}
+	})
 }

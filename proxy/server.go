@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/contain"
 	"github.com/sallyport/sallyport/internal/netsource"
 	"github.com/sallyport/sallyport/session"
 )
@@ -217,8 +218,18 @@ func (s *Server) serve(ctx context.Context, b bound, c *Conn, id uint64) {
 		handshake = DefaultHandshake
 	}
 	_ = c.SetDeadline(time.Now().Add(handshake)) // fails only on a closed connection, which the handler meets
-	err := b.Handler.Serve(WithLogger(ctx, log), c)
+	err := handle(WithLogger(ctx, log), b.Handler, c)
+	var panicked *contain.Error
+	if errors.As(err, &panicked) {
+		log.Error("a connection was ended by a fault of the gate: please report it", "err", err)
+	}
 	log.Debug("connection over", "err", err)
+}
+
+// handle keeps a panic to its connection.
+func handle(ctx context.Context, h Handler, c *Conn) (err error) {
+	defer contain.Panic(&err)
+	return h.Serve(ctx, c)
 }
 
 // Shutdown stops accepting and waits for the connections. When ctx ends those that

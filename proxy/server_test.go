@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -228,5 +230,35 @@ func TestPeekLeavesTheByte(t *testing.T) {
 	expect(t, c, "hello")
 	if NewConn(c) != c {
 		t.Fatal("wrapped twice")
+	}
+}
+
+// Class: one client ends everybody's sessions. What a client makes a handler panic over
+// ends that client's connection.
+func TestPanicEndsItsConnectionOnly(t *testing.T) {
+	var log bytes.Buffer
+	s := &Server{Log: slog.New(slog.NewTextHandler(&log, nil))}
+	addr := serve(t, s, handlerFunc(func(ctx context.Context, c net.Conn) error {
+		var first [1]byte
+		if _, err := io.ReadFull(c, first[:]); err != nil {
+			return err
+		}
+		if first[0] == '!' {
+			panic("no handler expected that")
+		}
+		return echo(ctx, c)
+	}))
+	good, bad := dial(t, addr), dial(t, addr)
+	write(t, good, ".before")
+	expect(t, good, "before")
+	write(t, bad, "!")
+	if n, err := bad.Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Error("the connection whose handler panicked goes on")
+	}
+	write(t, good, "after")
+	expect(t, good, "after")
+	_ = s.Close()
+	if said := log.String(); !strings.Contains(said, "level=ERROR") || !strings.Contains(said, "panic: a string at server_test.go:") {
+		t.Errorf("the log says:\n%s", said)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/contain"
 	"github.com/sallyport/sallyport/internal/gatetest"
 	"github.com/sallyport/sallyport/session"
 )
@@ -400,4 +401,26 @@ func TestClockSetBackLengthensNothing(t *testing.T) {
 		}
 		f.Close(t)
 	})
+}
+
+// Class: one client ends everybody's sessions. Whatever a protocol panics over, its
+// session ends, with its record and a line in the log.
+func TestPanicEndsItsSessionAndIsRecorded(t *testing.T) {
+	f := gatetest.New(t, gatetest.Options{})
+	s := granted(t, f, f.SignIn(t, gatetest.Alice))
+	err := s.Run(t.Context(), func(_ context.Context, up *session.Upstream) error {
+		if err := up.Recorder().Write(audit.Query{N: 1, SQL: "select 1"}); err != nil {
+			return err
+		}
+		panic("nobody thought of that")
+	})
+	var panicked *contain.Error
+	if !errors.As(err, &panicked) {
+		t.Fatalf("the session ends by %v", err)
+	}
+	if n := f.Count(t, audit.SessionEnded); n != 1 {
+		t.Errorf("%d ends in the log", n)
+	}
+	f.Close(t)
+	f.Verify(t)
 }

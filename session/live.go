@@ -11,6 +11,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/contain"
 )
 
 // A Session is one live use of a grant. It is made by Gate.Open and used once, by Run.
@@ -93,7 +94,7 @@ func (s *Session) Run(ctx context.Context, use func(context.Context, *Upstream) 
 		return err
 	}
 	stop := s.arm(recorder)
-	err = use(ctx, &Upstream{s: s, recorder: recorder})
+	err = s.used(ctx, recorder, use)
 	stop()
 	var ended *Ended
 	if errors.As(context.Cause(ctx), &ended) {
@@ -106,6 +107,12 @@ func (s *Session) Run(ctx context.Context, use func(context.Context, *Upstream) 
 	}
 	s.end(record, err, summary)
 	return err
+}
+
+// used keeps a panic to the session, so that its record and its end are written.
+func (s *Session) used(ctx context.Context, recorder *audit.Recorder, use func(context.Context, *Upstream) error) (err error) {
+	defer contain.Panic(&err)
+	return use(ctx, &Upstream{s: s, recorder: recorder})
 }
 
 func (s *Session) noRecorder(err error) error {

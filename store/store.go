@@ -21,6 +21,7 @@ import (
 	"github.com/mattn/go-sqlite3"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/contain"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -314,11 +315,7 @@ func (db *DB) one(ctx context.Context, j *job, counter uint64) (uint64, error) {
 
 // run turns a panic in fn into its error, so that the writer lives on.
 func run(fn func(session.Tx) error, t session.Tx) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic in store update: %v", r)
-		}
-	}()
+	defer contain.Panic(&err)
 	return fn(t)
 }
 

@@ -27,8 +27,8 @@ var proxy = []Guard{
 	},
 	{
 		"proxy.observe-up", "proxy/relay.go",
-		"verdict, err := r.up.Observe(p)",
-		"verdict, err := r.up.Observe(p); err = nil",
+		"verdict, err := observe(r.up, p)",
+		"verdict, err := observe(r.up, p); err = nil",
 		"./proxy", "TestObserverEndsTheRelayBeforeTheBytes", "recorder or logger fails open",
 	},
 	{
@@ -54,5 +54,41 @@ var proxy = []Guard{
 		"if addr.Is6() {",
 		"if false && addr.Is6() {",
 		"./proxy", "TestOneIPv6NetworkIsOneSource", "handshake stall: one client uses up the gate",
+	},
+	{
+		"proxy.panic-observer", "proxy/relay.go",
+		"defer contain.Panic(&err)",
+		"_ = contain.Panic",
+		"./proxy", "TestPanicOfAnObserverEndsItsRelay", "unbounded input: one client ends everybody's sessions",
+	},
+	{
+		"proxy.panic-handler", "proxy/server.go",
+		"defer contain.Panic(&err)",
+		"_ = contain.Panic",
+		"./proxy", "TestPanicEndsItsConnectionOnly", "unbounded input: one client ends everybody's sessions",
+	},
+	{
+		"session.panic", "session/live.go",
+		"defer contain.Panic(&err)",
+		"_ = contain.Panic",
+		"./session", "TestPanicEndsItsSessionAndIsRecorded", "unbounded input: one client ends everybody's sessions",
+	},
+	{
+		"protocols/ssh.panic", "protocols/ssh/relay.go",
+		"defer contain.Panic(&err)",
+		"_ = contain.Panic",
+		"./protocols/ssh", "TestPanicInAChannelEndsItsSession", "unbounded input: one client ends everybody's sessions",
+	},
+	{
+		"store.panic", "store/store.go",
+		"defer contain.Panic(&err)",
+		"_ = contain.Panic",
+		"./store", "TestUpdatesShareACommitOnly", "unbounded input: one client ends everybody's sessions",
+	},
+	{
+		"internal/contain.no-value", "internal/contain/contain.go",
+		"what := fmt.Sprintf(\"a %T\", value)",
+		"what := fmt.Sprintf(\"a %v\", value)",
+		"./internal/contain", "TestPanic", "secrets in logs and errors",
 	},
 }

@@ -3,8 +3,8 @@ package guards
 var proxyLoop = []Guard{
 	{
 		"proxy.loop-observe-up", "proxy/flow_linux.go",
-		"verdict, err := f.up.Observe(p)",
-		"verdict, err := f.up.Observe(p); err = nil",
+		"verdict, err := observe(f.up, p)",
+		"verdict, err := observe(f.up, p); err = nil",
 		"./proxy", "TestObserverEndsTheRelayBeforeTheBytes", "recorder or logger fails open",
 	},
 	{

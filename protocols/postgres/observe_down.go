@@ -134,7 +134,10 @@ func (d *down) failed(body []byte) error {
 	if err := d.t.finish(i, "", m.Code, m.Message, d.clock()); err != nil {
 		return err
 	}
-	if i.kind != 'Q' && i.kind != 'F' {
+	switch {
+	case m.SeverityUnlocalized == "FATAL", m.SeverityUnlocalized == "PANIC": // the backend ends by itself
+		d.t.clear()
+	case i.kind != 'Q' && i.kind != 'F':
 		d.t.seek("S")
 	}
 	return nil

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -8,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"sync"
 	"time"
 
@@ -63,14 +63,15 @@ func (c *conn) relay(ctx context.Context, srv *server, upstream *session.Upstrea
 	} else {
 		cancelled.Done()
 	}
-	if err != nil { // nil: the backend has closed its connection, and so has ended
-		if context.Cause(ctx) == nil && t.busy() {
-			cancel(ctx)
-		}
-		cancelled.Wait()
-		c.endBackend(context.WithoutCancel(ctx), upstream, srv, t.busy())
+	if err != nil && context.Cause(ctx) == nil && t.busy() {
+		cancel(ctx)
 	}
 	cancelled.Wait()
+	// Whatever stands between here and the target may end the connection of a backend that
+	// works on: one that has not answered everything is not taken for ended by that.
+	if busy := t.busy(); err != nil || busy {
+		c.endBackend(context.WithoutCancel(ctx), upstream, srv, busy)
+	}
 	return err
 }
 
@@ -127,12 +128,13 @@ func (c *conn) cancelQuery(ctx context.Context, up *session.Upstream, srv *serve
 
 // endBackend sees the session's backend gone: at first it is told to leave, and by
 // the end of its connection it is known to have left (PostgreSQL leaves that to the
-// kernel at process exit). One that does not, because it catches the cancel, is
-// terminated over a second connection of the same role.
+// kernel at process exit). One that does not, because it catches the cancel, and one
+// whose connection ended while it was at work, is terminated over a second connection
+// of the same role.
 func (c *conn) endBackend(ctx context.Context, up *session.Upstream, srv *server, busy bool) {
 	if err := srv.end(ctx, up, busy); err != nil {
-		c.log.Error("the backend could not be ended", "pid", srv.pid, "err", err)
-		up.Alarm(ctx, fmt.Sprintf("the backend with pid %d could not be ended: it may still be working at the target", srv.pid))
+		c.log.Error("the backend was not seen to end", "pid", srv.backend.pid, "err", err)
+		up.Alarm(ctx, fmt.Sprintf("the backend with pid %d was not seen to end: it may still be working at the target", srv.backend.pid))
 	}
 }
 
@@ -150,7 +152,8 @@ func (s *server) end(ctx context.Context, up *session.Upstream, busy bool) error
 	return terminate(ctx, up, s)
 }
 
-// leave says goodbye and waits for the end of the connection.
+// leave says goodbye and reports that the backend has left: that its connection ended,
+// and, where it was busy, that it had answered before.
 func leave(conn net.Conn, busy bool) bool {
 	wait := idleWait
 	if busy {
@@ -158,23 +161,27 @@ func leave(conn net.Conn, busy bool) bool {
 	}
 	_ = conn.SetDeadline(time.Now().Add(wait)) // fails only on a closed connection, as what follows
 	_, _ = conn.Write([]byte{msgTerminate, 0, 0, 0, 4})
+	base := conn
 	if t, ok := conn.(*tls.Conn); ok {
 		_ = t.CloseWrite()
-		conn = t.NetConn() // what still comes needs no deciphering to be thrown away
+		base = t.NetConn()
 	}
-	if base, ok := conn.(*proxy.Conn); ok {
+	if base, ok := base.(*proxy.Conn); ok {
 		_ = base.CloseWrite()
 	}
 	buf := make([]byte, 8<<10)
+	var end []byte // of what came
 	for {
-		_, err := conn.Read(buf)
+		n, err := conn.Read(buf)
+		end = append(end, buf[:n]...)
+		end = end[max(0, len(end)-readySize):]
 		var timeout net.Error
 		switch {
 		case err == nil:
-		case errors.Is(err, io.EOF):
-			return true
 		case errors.As(err, &timeout) && timeout.Timeout():
 			return false
+		case errors.Is(err, io.EOF):
+			return !busy || isReady(end)
 		default:
 			// A reset says that the connection is gone, which an idle backend notices; a busy
 			// one may not have.
@@ -183,8 +190,16 @@ func leave(conn net.Conn, busy bool) bool {
 	}
 }
 
+const readySize = 6 // bytes of a ReadyForQuery
+
+// isReady reports that the last message of a target was a ReadyForQuery.
+func isReady(end []byte) bool {
+	return len(end) == readySize && bytes.Equal(end[:readySize-1], []byte{'Z', 0, 0, 0, 5})
+}
+
 // terminate ends the backend by pg_terminate_backend and waits until it is gone from
-// pg_stat_activity.
+// pg_stat_activity. It is known by its process id and the time when it began: a server may
+// have given the id to another since.
 func terminate(ctx context.Context, up *session.Upstream, srv *server) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, terminateWait, errors.New("it is still there"))
 	defer cancel()
@@ -199,12 +214,12 @@ func terminate(ctx context.Context, up *session.Upstream, srv *server) error {
 	defer second.conn.Close() //nolint:errcheck // nothing is kept on it
 	stop := context.AfterFunc(ctx, func() { _ = second.conn.SetDeadline(time.Now().Add(-time.Hour)) })
 	defer stop()
-	pid := strconv.FormatUint(uint64(srv.pid), 10)
-	if _, err := second.query("select pg_catalog.pg_terminate_backend(" + pid + ")"); err != nil {
+	backend := fmt.Sprintf("from pg_catalog.pg_stat_activity where pid operator(pg_catalog.=) %d and %s operator(pg_catalog.=) %d", srv.backend.pid, sinceOf, srv.backend.since)
+	if _, err := second.query("select pg_catalog.pg_terminate_backend(pid) " + backend); err != nil {
 		return fmt.Errorf("pg_terminate_backend: %w", err)
 	}
 	for {
-		rows, err := second.query("select from pg_catalog.pg_stat_activity where pid operator(pg_catalog.=) " + pid)
+		rows, err := second.query("select " + backend)
 		if err != nil {
 			return fmt.Errorf("look for the backend: %w", err)
 		}

@@ -71,12 +71,17 @@ func (t *traffic) front() item {
 
 func (t *traffic) pop() {
 	if t.head++; t.head >= len(t.queue) {
-		t.head = 0
-		if t.queue = t.queue[:0]; cap(t.queue) > 64 {
-			t.queue = nil // an idle session keeps nothing large
-		}
-		t.running.Store(false)
+		t.clear()
 	}
+}
+
+// clear drops everything: the target has nothing more to do.
+func (t *traffic) clear() {
+	t.head = 0
+	if t.queue = t.queue[:0]; cap(t.queue) > 64 {
+		t.queue = nil // an idle session keeps nothing large
+	}
+	t.running.Store(false)
 }
 
 // seek drops what the target passed over until a message of one of the kinds is in

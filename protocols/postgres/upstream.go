@@ -34,6 +34,9 @@ type server struct {
 	pid    uint32
 	secret []byte
 	pace   *pace // of its target; nil on a second connection
+	// backend is who serves the connection, by the target's own word: a pooler between here
+	// and there makes up the process id of the cancel key. Since is in microseconds.
+	backend struct{ pid, since int64 }
 	// password says that the login used one, so that ALTER ROLE could replace it.
 	password bool
 }
@@ -299,11 +302,17 @@ func (s *server) query(sql string) ([][]string, error) {
 	return nil, errors.New("the target answers without end")
 }
 
+// sinceOf is when a backend began, in microseconds: a text that no setting of the session
+// changes.
+const sinceOf = `(pg_catalog.date_part('epoch', backend_start) operator(pg_catalog.*) 1000000)::pg_catalog.int8`
+
 // judgement asks who we are, by names that no search_path can bend. Who may become
 // another role by SET ROLE is a member of it (pg_has_role, 'MEMBER').
 const judgement = `select r.rolsuper, r.rolcreaterole, coalesce((select pg_catalog.string_agg(m.rolname, ',' order by m.rolname)
- from pg_catalog.pg_roles m where m.oid operator(pg_catalog.<>) r.oid and not r.rolsuper and pg_catalog.pg_has_role(r.oid, m.oid, 'MEMBER')), '')
- from pg_catalog.pg_roles r where r.rolname operator(pg_catalog.=) session_user`
+ from pg_catalog.pg_roles m where m.oid operator(pg_catalog.<>) r.oid and not r.rolsuper and pg_catalog.pg_has_role(r.oid, m.oid, 'MEMBER')), ''),
+ a.pid, ` + sinceOf + `
+ from pg_catalog.pg_roles r, pg_catalog.pg_stat_activity a
+ where r.rolname operator(pg_catalog.=) session_user and a.pid operator(pg_catalog.=) pg_catalog.pg_backend_pid()`
 
 // judge refuses a role that could do more than the policy says.
 func (s *server) judge(a account) error {
@@ -313,7 +322,7 @@ func (s *server) judge(a account) error {
 		return whyNot(context.Background(), a.target, fmt.Errorf("look at the role: %w", err))
 	}
 	_ = s.conn.SetDeadline(time.Time{})
-	if len(rows) != 1 || len(rows[0]) != 3 {
+	if len(rows) != 1 || len(rows[0]) != 5 {
 		return whyNot(context.Background(), a.target, errors.New("look at the role: no such role"))
 	}
 	if rows[0][0] != "f" {
@@ -325,6 +334,11 @@ func (s *server) judge(a account) error {
 	for _, member := range strings.Split(rows[0][2], ",") {
 		if member != "" && !contains(a.options.Members, member) {
 			return &session.Denied{Reason: fmt.Sprintf("%s is a member of the role %s at %s, and the policy does not list that", a.name, strconv.Quote(member), a.target), Next: "ask the platform team"}
+		}
+	}
+	for i, to := range []*int64{&s.backend.pid, &s.backend.since} {
+		if *to, err = strconv.ParseInt(rows[0][3+i], 10, 64); err != nil {
+			return whyNot(context.Background(), a.target, fmt.Errorf("look at the backend: %w", err))
 		}
 	}
 	return nil

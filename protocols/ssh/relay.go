@@ -10,6 +10,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/contain"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -27,12 +28,13 @@ type relay struct {
 	options        TargetOptions
 	rec            *record
 	fail           context.CancelCauseFunc // ends the session
-	busy           sync.WaitGroup          // every goroutine of the relay
+	busy           crew                    // every goroutine of the relay
 	slots          chan struct{}           // taken by open channels
 	n              atomic.Int64            // numbers channels
 	unbegun        atomic.Int64            // session channels that are for nothing yet
 	stalls         *stalls
 	ended          chan struct{} // closed when the end begins
+	why            string        // of the end, for the client; set before ended is closed
 
 	mu     sync.Mutex
 	pairs  map[*pair]struct{} // session channels, to be told of the end
@@ -40,6 +42,27 @@ type relay struct {
 	agent  bool               // the client's agent was asked for, and the scope has it
 	x11    bool
 	alone  bool // no-more-sessions@openssh.com
+}
+
+// crew are the goroutines of a relay. One that panics ends its session and no other.
+type crew struct {
+	sync.WaitGroup
+	fail context.CancelCauseFunc
+}
+
+// Go starts f, as WaitGroup.Go does.
+func (c *crew) Go(f func()) {
+	c.WaitGroup.Go(func() {
+		if err := contained(f); err != nil {
+			c.fail(err)
+		}
+	})
+}
+
+func contained(f func()) (err error) {
+	defer contain.Panic(&err)
+	f()
+	return nil
 }
 
 // errTargetGone says that the target ended the connection.
@@ -61,7 +84,7 @@ func (c *conn) relay(ctx context.Context, client, target link, up *session.Upstr
 	ctx, fail := context.WithCancelCause(outer)
 	defer fail(nil)
 	r := &relay{
-		c: c, up: up, client: client, target: target, rules: rules{up.Scope()}, options: options, rec: &record{to: up.Recorder()}, fail: fail,
+		c: c, up: up, client: client, target: target, rules: rules{up.Scope()}, options: options, rec: &record{to: up.Recorder()}, fail: fail, busy: crew{fail: fail},
 		slots: make(chan struct{}, maxChannels), stalls: &stalls{over: fail}, pairs: map[*pair]struct{}{}, remote: map[string]bool{}, ended: make(chan struct{}),
 	}
 	r.busy.Go(func() { r.fromClient(); fail(errHungUp) })
@@ -87,13 +110,16 @@ func (c *conn) relay(ctx context.Context, client, target link, up *session.Upstr
 // up, and closes both sides. The client's is closed after lastWords at most, whatever
 // anybody does; the target's when what ran has ended, or after lastProcess.
 func (r *relay) end(cause error) {
-	close(r.ended)
 	defer r.target.Close() //nolint:errcheck // it may have gone; so below
 	if cause == nil {
+		r.why = prefix + "the session is over"
+		close(r.ended)
 		_ = r.client.Close()
 		return
 	}
 	say := r.c.gate.Message(cause)
+	r.why = say
+	close(r.ended)
 	_ = r.rec.note("%s", say) // a recorder that fails here ends the session by itself
 	// Waited for twice, so no timers: what has fired once would not fire again.
 	words, stop := context.WithTimeout(context.Background(), lastWords)
@@ -185,7 +211,7 @@ func (r *relay) warnings(ctx context.Context) {
 func (r *relay) fromClient() {
 	for channel := range r.client.channels {
 		if r.isOver() {
-			_ = channel.Reject(ssh.Prohibited, prefix+"the session is over") // a side that has gone needs no answer
+			_ = channel.Reject(ssh.Prohibited, r.why) // a side that has gone needs no answer
 			continue
 		}
 		if !r.take() {
