@@ -265,4 +265,16 @@ var postgres = []Guard{
 		"if err = why(err); true || gone(err) {",
 		"./protocols/postgres", "TestGrantsEndIsTold", "the cut says why",
 	},
+	{
+		"protocols/postgres.end-of-stream", "protocols/postgres/relay.go",
+		"return !busy || isReady(end)",
+		"return true",
+		"./protocols/postgres", "TestBackendBehindALostConnectionIsEnded/plain_lost,_then_cut", "live connections outlive the grant",
+	},
+	{
+		"protocols/postgres.lost-while-busy", "protocols/postgres/relay.go",
+		"if busy := t.busy(); err != nil || busy {",
+		"if busy := t.busy(); err != nil {",
+		"./protocols/postgres", "TestBackendBehindALostConnectionIsEnded/tls_lost", "live connections outlive the grant",
+	},
 }

@@ -106,7 +106,7 @@ func (b *buffer) String() string {
 type rigOptions struct {
 	plaintext bool                // the listener takes plaintext too
 	noTLS     bool                // and nothing else
-	address   string              // of the target; default: the real PostgreSQL
+	address   string              // of the targets over TCP; default: the real PostgreSQL
 	rules     string              // more rules
 	gate      gatetest.Options    // beside what the rig sets
 	server    func(*proxy.Server) // changes the server
@@ -206,7 +206,7 @@ target "local" {
 }
 target "loopback" {
   protocol = "postgres"
-  address  = "127.0.0.1:%d"
+  address  = %q
   labels   = { kind = "other" }
   tls { mode = "off" }
   role "loose" { credential = "password" }
@@ -226,7 +226,7 @@ target "absent" {
   labels   = { kind = "other" }
   role "writer" { credential = "password" }
 }
-`, address, pg.Socket, pg.Port, address)
+`, address, pg.Socket, strings.Replace(address, "localhost", "127.0.0.1", 1), address)
 }
 
 func serverTLS(t testing.TB) (config *tls.Config, ca []byte) {
