@@ -75,20 +75,20 @@ func (s *Web) live(v *visit) error {
 		CheckOrigin: func(*http.Request) bool { return true }, // checked above, more strictly
 		Error:       func(http.ResponseWriter, *http.Request, int, error) {},
 	}
+	ctx, cancel := context.WithCancel(s.ended)
+	defer cancel()
+	changes := s.gate.Watch(ctx) // before the client can know that it is told of them
 	conn, err := up.Upgrade(v.w, v.r, nil)
 	if err != nil {
 		return &refusal{status: http.StatusBadRequest, say: "the websocket could not be opened"}
 	}
-	s.serveSocket(v, conn)
+	s.serveSocket(ctx, cancel, v, conn, changes)
 	return nil
 }
 
 // serveSocket writes until the client, the sign-in or the gate ends. It reads only
 // to notice the end: a client has nothing to say.
-func (s *Web) serveSocket(v *visit, conn *websocket.Conn) {
-	ctx, cancel := context.WithCancel(s.ended)
-	defer cancel()
-	changes := s.gate.Watch(ctx)
+func (s *Web) serveSocket(ctx context.Context, cancel context.CancelFunc, v *visit, conn *websocket.Conn, changes <-chan session.Change) {
 	conn.SetReadLimit(512)
 	conn.SetPongHandler(func(string) error { return conn.SetReadDeadline(time.Now().Add(2 * pingEvery)) })
 	_ = conn.SetReadDeadline(time.Now().Add(2 * pingEvery))

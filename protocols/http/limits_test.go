@@ -267,6 +267,9 @@ func TestPagesWhileATargetIsHostile(t *testing.T) {
 		case "/head":
 			_, _ = io.WriteString(conn, ok)
 			forever("X-More: " + strings.Repeat("x", 1000) + "\r\n")
+		case "/large": // and well-formed
+			_, _ = io.WriteString(conn, ok+strings.Repeat("X-More: "+strings.Repeat("x", 1000)+"\r\n", 2*maxAnswerHead/1000)+"Content-Length: 0\r\n\r\n")
+			_, _ = io.Copy(io.Discard, in)
 		case "/line":
 			forever(strings.Repeat("x", 1000))
 		case "/hints":
@@ -311,7 +314,7 @@ func TestPagesWhileATargetIsHostile(t *testing.T) {
 		})
 	}
 	pages := w.client(t, false)
-	for path, status := range map[string]int{"/garbage": 502, "/head": 502, "/line": 502, "/hints": 502, "/trailer": 200, "/chunk": 200, "/away": 502} {
+	for path, status := range map[string]int{"/garbage": 502, "/head": 502, "/large": 502, "/line": 502, "/hints": 502, "/trailer": 200, "/chunk": 200, "/away": 502} {
 		c := w.client(t, false, cert)
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.app+path, http.NoBody)
 		must(t, err)

@@ -101,11 +101,8 @@
   let pause = 500;
   const connect = () => {
     const socket = new WebSocket(`wss://${location.host}/live`);
-    let opened = false;
     socket.onopen = () => {
       pause = 500;
-      if (opened) return;
-      opened = true;
       refresh(); // what happened before the socket was open
     };
     socket.onmessage = (event) => {
