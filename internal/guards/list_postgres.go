@@ -277,4 +277,10 @@ var postgres = []Guard{
 		"if busy := t.busy(); err != nil {",
 		"./protocols/postgres", "TestBackendBehindALostConnectionIsEnded/tls_lost", "live connections outlive the grant",
 	},
+	{
+		"protocols/postgres.stops-by-itself", "protocols/postgres/upstream.go",
+		"('client_connection_check_interval', '5s'), ",
+		"",
+		"./protocols/postgres", "TestBackendThatCannotBeReachedStopsByItself", "live connections outlive the grant",
+	},
 }

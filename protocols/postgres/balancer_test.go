@@ -18,6 +18,7 @@ import (
 // nothing of that, and the gate is answered by the end of the stream.
 type balancer struct {
 	l    net.Listener
+	shut atomic.Bool // nothing new passes
 	busy sync.WaitGroup
 	mu   sync.Mutex
 	all  []*balanced
@@ -40,6 +41,10 @@ func newBalancer(t *testing.T, pg *pgtest.Server) *balancer {
 			front, err := l.Accept()
 			if err != nil {
 				return
+			}
+			if b.shut.Load() {
+				_ = front.Close()
+				continue
 			}
 			back, err := net.DialTCP("tcp", nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: pg.Port})
 			if err != nil {
@@ -133,4 +138,30 @@ func TestBackendBehindALostConnectionIsEnded(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Class: live connections outlive the grant. Where the gate cannot reach the target at the
+// end somebody has to know, and the backend stops when it sees that nobody is there.
+func TestBackendThatCannotBeReachedStopsByItself(t *testing.T) {
+	pg := pgtest.Start(t)
+	b := newBalancer(t, pg)
+	r := newRig(t, rigOptions{pg: pg, address: b.l.Addr().String()})
+	alice, sam := r.person(t, gatetest.Alice), r.SignIn(t, gatetest.Sam)
+	p := r.psql(t, r.dsn(&alice, "user=writer dbname=orders"))
+	p.sql(t, endless+";")
+	eventually(t, func() bool { return r.backends(t, "writer", "and wait_event = 'PgSleep'") == 1 }, func() string { return "the loop does not run\n" + p.out.String() })
+	b.shut.Store(true)
+	b.lose(false)
+	if err := r.Kill(t.Context(), sam, r.live(t, alice.signIn).ID, "enough"); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.Count(t, audit.SessionAlarm); n != 1 {
+		t.Errorf("%d alarms", n)
+	}
+	b.mu.Lock()
+	for _, c := range b.all {
+		_ = c.back.Close()
+	}
+	b.mu.Unlock()
+	eventually(t, func() bool { return r.backends(t, "writer", "") == 0 }, func() string { return "the backend works on" })
 }

@@ -307,10 +307,16 @@ func (s *server) query(sql string) ([][]string, error) {
 const sinceOf = `(pg_catalog.date_part('epoch', backend_start) operator(pg_catalog.*) 1000000)::pg_catalog.int8`
 
 // judgement asks who we are, by names that no search_path can bend. Who may become
-// another role by SET ROLE is a member of it (pg_has_role, 'MEMBER').
+// another role by SET ROLE is a member of it (pg_has_role, 'MEMBER'). It also has the
+// backend notice by itself, while it works, that the connection to the gate is gone, where
+// the server can (PostgreSQL 14 on Linux): a backend that the gate cannot reach any more at
+// a grant's end stops then.
 const judgement = `select r.rolsuper, r.rolcreaterole, coalesce((select pg_catalog.string_agg(m.rolname, ',' order by m.rolname)
  from pg_catalog.pg_roles m where m.oid operator(pg_catalog.<>) r.oid and not r.rolsuper and pg_catalog.pg_has_role(r.oid, m.oid, 'MEMBER')), ''),
- a.pid, ` + sinceOf + `
+ a.pid, ` + sinceOf + `,
+ (select pg_catalog.count(pg_catalog.set_config(v.name, v.value, false))
+ from (values ('client_connection_check_interval', '5s'), ('tcp_keepalives_idle', '15'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3')) v(name, value)
+ where pg_catalog.current_setting(v.name, true) is not null and pg_catalog.version() operator(pg_catalog.~) 'linux')
  from pg_catalog.pg_roles r, pg_catalog.pg_stat_activity a
  where r.rolname operator(pg_catalog.=) session_user and a.pid operator(pg_catalog.=) pg_catalog.pg_backend_pid()`
 
@@ -322,7 +328,7 @@ func (s *server) judge(a account) error {
 		return whyNot(context.Background(), a.target, fmt.Errorf("look at the role: %w", err))
 	}
 	_ = s.conn.SetDeadline(time.Time{})
-	if len(rows) != 1 || len(rows[0]) != 5 {
+	if len(rows) != 1 || len(rows[0]) != 6 {
 		return whyNot(context.Background(), a.target, errors.New("look at the role: no such role"))
 	}
 	if rows[0][0] != "f" {
