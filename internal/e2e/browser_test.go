@@ -151,8 +151,11 @@ func readForm(t *testing.T, at *url.URL, n *html.Node) form {
 			case "radio", "submit":
 				f.choices[name] = append(f.choices[name], value)
 			case "checkbox":
+				if has(n, "checked") {
+					f.values.Add(name, value)
+				}
 			default:
-				f.values.Set(name, value)
+				f.values.Add(name, value)
 			}
 		}
 	})
