@@ -9,12 +9,15 @@ type SignIn struct {
 	User    User      `json:"user"`
 	Via     string    `json:"via"` // "browser" or "cli"
 	Created time.Time `json:"created"`
-	Checked time.Time `json:"checked"` // groups and standing were last read then
-	Expires time.Time `json:"expires"` // the greatest age of a sign-in
-	Ended   time.Time `json:"ended,omitzero"`
-	EndedBy string    `json:"ended_by,omitempty"`
-	Cookie  [32]byte  `json:"cookie"` // SHA-256 of the cookie's value; zero for "cli"
-	Address string    `json:"address"`
+	// Authenticated is when the issuer last asked the person for their password or the
+	// like, which its own session can put long before Created; zero: it does not say.
+	Authenticated time.Time `json:"authenticated,omitzero"`
+	Checked       time.Time `json:"checked"` // groups and standing were last read then
+	Expires       time.Time `json:"expires"` // the greatest age of a sign-in
+	Ended         time.Time `json:"ended,omitzero"`
+	EndedBy       string    `json:"ended_by,omitempty"`
+	Cookie        [32]byte  `json:"cookie"` // SHA-256 of the cookie's value; zero for "cli"
+	Address       string    `json:"address"`
 	// Refresh is the issuer's refresh token, sealed by the gate's key; nil where the
 	// issuer gives none and identity.hcl says standing = "sign-in".
 	Refresh []byte `json:"refresh,omitempty"`

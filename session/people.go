@@ -40,7 +40,7 @@ func (g *Gate) SignIn(ctx context.Context, s identity.SignIn) error {
 			return err
 		}
 		return t.Log(audit.Event{Type: audit.SignedIn, Actor: s.User.ID(), Body: map[string]any{
-			"user": s.User, "sign_in": s.ID, "via": s.Via, "address": s.Address, "expires": s.Expires,
+			"user": s.User, "sign_in": s.ID, "via": s.Via, "authenticated": s.Authenticated, "address": s.Address, "expires": s.Expires,
 		}})
 	})
 	if err != nil {

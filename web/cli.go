@@ -25,7 +25,7 @@ import (
 
 // `sallyport login` as RFC 8252 (native apps, loopback redirect) with PKCE, RFC 7636:
 //
-//  1. The CLI opens /cli/login?port=P&challenge=C&host=H&state=S; without a browser
+//  1. The CLI opens /cli/login?port=P&challenge=C&host=H&state=S&fresh=yes; without a browser
 //     of its own it prints the address, without port.
 //  2. The page asks; the confirming POST begins a sign-in of its own, so that the
 //     command line's standing does not hang on the browser's.
@@ -53,13 +53,14 @@ type cliAsk struct {
 	Port      string // empty: show the code
 	Challenge string
 	State     string
+	Fresh     string // "yes": the issuer is to ask for the person, whatever session it has
 }
 
 func readCLIAsk(q url.Values) (cliAsk, error) {
-	ask := cliAsk{Host: q.Get("host"), Port: q.Get("port"), Challenge: q.Get("challenge"), State: q.Get("state")}
+	ask := cliAsk{Host: q.Get("host"), Port: q.Get("port"), Challenge: q.Get("challenge"), State: q.Get("state"), Fresh: q.Get("fresh")}
 	port, err := strconv.ParseUint(ask.Port, 10, 16)
 	if ask.Port != "" && (err != nil || port < 1024 || strconv.FormatUint(port, 10) != ask.Port) ||
-		!challengeForm.MatchString(ask.Challenge) || !hostForm.MatchString(ask.Host) || !stateForm.MatchString(ask.State) {
+		!challengeForm.MatchString(ask.Challenge) || !hostForm.MatchString(ask.Host) || !stateForm.MatchString(ask.State) || ask.Fresh != "" && ask.Fresh != "yes" {
 		return cliAsk{}, &refusal{status: http.StatusBadRequest, say: "this is not an address that `sallyport login` makes", next: "run it again"}
 	}
 	return ask, nil
@@ -92,7 +93,7 @@ func (s *Web) cliConfirm(v *visit) error {
 	if err != nil {
 		return err
 	}
-	attempt, err := s.begin(v, ask.path(), false)
+	attempt, err := s.begin(v, ask.path(), ask.Fresh == "yes")
 	if err != nil {
 		return err
 	}

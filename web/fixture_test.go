@@ -503,11 +503,11 @@ func (c *connection) wrong(t *testing.T, page string) []string {
 }
 
 // login runs the command line's side of `sallyport login` and returns an API token.
-func (f *fixture) login(t *testing.T, name string) string {
+func (f *fixture) login(t *testing.T, name string, more ...string) string {
 	t.Helper()
 	b := f.browser(t)
 	verifier, challenge := pkce()
-	code := b.cliCode(name, challenge)
+	code := b.cliCode(name, challenge, more...)
 	got := b.api("POST", "/api/v1/cli/token", "", cliExchange{Code: code, Verifier: verifier}).want(t, 200)
 	return decode[cliCredentials](t, got).Token
 }
@@ -521,12 +521,12 @@ func pkce() (verifier, challenge string) {
 var codeForm = regexp.MustCompile(`<code>([A-Z2-7]{4}(?:-[A-Z2-7]{4}){3})</code>`)
 
 // cliCode confirms and signs in, and returns the code that the page shows.
-func (b *browser) cliCode(name, challenge string) string {
+func (b *browser) cliCode(name, challenge string, more ...string) string {
 	b.t.Helper()
 	form := url.Values{"host": {"laptop"}, "challenge": {challenge}, "state": {"s"}}
 	stop := b.client.CheckRedirect
 	b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	to := b.post("/cli/login", "host", form.Get("host"), "challenge", challenge, "state", "s").want(b.t, 303).header.Get("Location")
+	to := b.post("/cli/login", "host", form.Get("host"), "challenge", challenge, "state", "s", "fresh", strings.Join(more, "")).want(b.t, 303).header.Get("Location")
 	b.client.CheckRedirect = stop
 	reply, err := devidp.SignInBrowser(b.client, to, name, b.f.people[name].Password)
 	fatal(b.t, err)

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"html"
 	"net/http"
@@ -100,6 +101,23 @@ func TestApprovingNeedsAFreshSignIn(t *testing.T) {
 	bob.post("/requests/"+id, "verdict", "yes").want(t, 403, "a yes needs a sign-in of the last ten minutes"[2:])
 	bob.api("POST", "/api/v1/requests/"+id+"/approve", token, nil).want(t, 403, "sign-in of the last ten minutes")
 	bob.post("/requests/"+id, "verdict", "no", "word", "not today").want(t, 200, "Denied by bob@example.com", "not today")
+}
+
+// Who signs in by the provider's session of this morning has not just signed in: the
+// provider is told to ask, and then they have. The same on the command line.
+func TestTheProvidersOldSessionIsNoFreshSignIn(t *testing.T) {
+	f := start(t)
+	fatal(t, f.idp.AskedBefore("bob", time.Hour))
+	alice, bob := f.as(t, "alice"), f.as(t, "bob")
+	id := alice.ask("orders", "reader", "INC-3")
+	at := "/requests/" + id
+	bob.get(at).want(t, 200, "Sign in again", "Deny").lacks(t, `value="yes"`)
+	bob.post(at, "verdict", "yes").want(t, 403, "yes needs a sign-in of the last ten minutes")
+	bob.api("POST", "/api/v1"+at+"/approve", f.login(t, "bob"), nil).want(t, 403, "run: sallyport login --fresh")
+	bob.signIn("/login?again=1&to="+at, "bob").want(t, 200, `value="yes"`)
+	bob.post(at, "verdict", "yes").want(t, 200, "Approved by bob@example.com")
+	second := decode[session.Request](t, alice.api("POST", "/api/v1/requests", "", json.RawMessage(`{"target":"web-1","role":"admin"}`)).want(t, 201)).ID
+	f.browser(t).api("POST", "/api/v1/requests/"+second+"/approve", f.login(t, "bob", "yes"), nil).want(t, 200, `"state":"approved"`)
 }
 
 // Narrowing without a script: a round trip, which decides nothing.

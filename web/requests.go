@@ -206,9 +206,17 @@ func (s *Web) decide(v *visit) error {
 // a screen left open, or a token lying about, must not approve.
 func (s *Web) verdict(v *visit, verdict session.Verdict) (session.Request, error) {
 	if verdict.Yes && s.stale(v) {
-		return session.Request{}, &session.Denied{Reason: "a yes needs a sign-in of the last ten minutes", Next: "sign in again"}
+		return session.Request{}, &session.Denied{Reason: "a yes needs a sign-in of the last ten minutes", Next: again(v)}
 	}
 	return s.gate.Decide(v.r.Context(), v.by, v.id(), verdict)
+}
+
+// again says how to sign in so that the issuer asks for the person.
+func again(v *visit) string {
+	if v.by.Via == "cli" {
+		return "run: sallyport login --fresh"
+	}
+	return "sign in again"
 }
 
 func (s *Web) retract(v *visit) error {

@@ -70,7 +70,8 @@ func (s *Web) showReviews(v *visit, code int, page reviewsPage) error {
 }
 
 // stale reports that the sign-in is too old for a yes, or for a word that counts as one.
-func (s *Web) stale(v *visit) bool { return s.now().Sub(v.by.Created) > freshFor }
+// What counts is when the issuer asked the person: its own session may be of this morning.
+func (s *Web) stale(v *visit) bool { return s.now().Sub(v.by.Authenticated) > freshFor }
 
 func (s *Web) review(v *visit) error {
 	fields, err := form(v)

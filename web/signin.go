@@ -81,7 +81,7 @@ func (s *Web) callback(v *visit) error {
 		return s.signInFailed(err)
 	}
 	by := identity.SignIn{
-		ID: identity.NewID(), User: signed.User, Via: "browser", Created: signed.At, Checked: signed.At, Expires: signed.Expires,
+		ID: identity.NewID(), User: signed.User, Via: "browser", Created: signed.At, Authenticated: signed.Authenticated, Checked: signed.At, Expires: signed.Expires,
 		Address: v.addr.String(),
 	}
 	if signed.Refresh != "" {

@@ -47,7 +47,7 @@ type credentials struct {
 
 func newLogin() *cobra.Command {
 	var flags clientFlags
-	var noBrowser bool
+	var noBrowser, fresh bool
 	c := &cobra.Command{
 		Use: "login", Short: "Sign in, and get short-lived certificates and an API token",
 		Long: `Signs in at the gate in a browser and saves a client certificate with its key, for
@@ -57,11 +57,13 @@ alone. Where an ssh-agent runs, it holds the certificate for ssh until that ends
 
 The browser is the first of $BROWSER that starts, else the desktop's. With
 --no-browser it prints an address to open anywhere, and reads the code that the
-page shows from the terminal.`,
+page shows from the terminal. With --fresh the identity provider asks for you again,
+as saying yes to a request needs it, even where it knows you from before.`,
 		Example: "  sallyport login --server https://gate.example.com\n  sallyport login --server https://gate.example.com --ca ca.pem --no-browser",
 	}
 	flags.add(c)
 	c.Flags().BoolVar(&noBrowser, "no-browser", false, "print the address, and read the code from the terminal")
+	c.Flags().BoolVar(&fresh, "fresh", false, "have the identity provider ask for you again, for saying yes")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		home, err := openHome()
 		if err != nil {
@@ -74,7 +76,7 @@ page shows from the terminal.`,
 		if err != nil {
 			return err
 		}
-		return login(c, gate, home, flags.ca, noBrowser)
+		return login(c, gate, home, flags.ca, noBrowser, fresh)
 	}
 	return c
 }
@@ -94,10 +96,13 @@ func (f *clientFlags) lastServer(home home) error {
 	return nil
 }
 
-func login(c *cobra.Command, gate *client, home home, ca string, noBrowser bool) error {
+func login(c *cobra.Command, gate *client, home home, ca string, noBrowser, fresh bool) error {
 	verifier := random()
 	sum := sha256.Sum256([]byte(verifier))
 	ask := url.Values{"challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "host": {hostname()}, "state": {random()}}
+	if fresh {
+		ask.Set("fresh", "yes")
+	}
 	ctx, cancel := context.WithTimeout(c.Context(), signInWait)
 	defer cancel()
 	var code string

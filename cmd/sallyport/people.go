@@ -81,7 +81,7 @@ func (r *relyingParty) issuer(i policy.Issuer) (oidc.Config, error) {
 	c := oidc.Config{
 		Issuer: i.URL, ClientID: i.ClientID, RedirectURL: r.config.Gate.URL + "/callback", Scopes: i.Scopes,
 		Groups: i.GroupsClaim, Email: i.EmailClaim, Person: i.PersonClaim, Name: i.NameClaim, Claims: i.Claims, Audiences: i.Audiences,
-		AllowUnverifiedEmail: !i.EmailVerified, Standing: i.Standing, MaxAge: i.GreatestAge, Kind: i.Kind,
+		AllowUnverifiedEmail: !i.EmailVerified, AssumeAuthTime: !i.AuthTime, Standing: i.Standing, MaxAge: i.GreatestAge, Kind: i.Kind,
 	}
 	if i.ClientSecret != "" {
 		if _, found := (*r.secrets.now.Load())[i.ClientSecret]; !found {

@@ -51,6 +51,10 @@ type Config struct {
 	// issuer whose addresses its users cannot set themselves.
 	AllowUnverifiedEmail bool
 
+	// AssumeAuthTime believes an issuer whose tokens never have auth_time that it asked
+	// for the person where it was told to (prompt=login).
+	AssumeAuthTime bool
+
 	// Standing is ByRefresh (default) or BySignIn.
 	Standing string
 	// MaxAge is the greatest age of a sign-in. Default 12 h; needed with BySignIn.

@@ -366,6 +366,47 @@ func TestProviderThatDoesNotAskAgain(t *testing.T) {
 	}
 }
 
+// When the person was asked is what the provider says of it, never when it was used.
+func TestWhenThePersonWasAsked(t *testing.T) {
+	h := newHostile(t)
+	now := time.Now()
+	for name, c := range map[string]struct {
+		said, want any
+	}{
+		"an hour ago":     {now.Add(-time.Hour).Unix(), now.Add(-time.Hour).Truncate(time.Second)},
+		"it does not say": {nil, time.Time{}},
+		"tomorrow":        {now.Add(24 * time.Hour).Unix(), nil},
+		"before all time": {-1e300, nil},
+	} {
+		h.claims = map[string]any{"auth_time": c.said}
+		signed, err := h.finish(t, oidc.Beginning{}, nil)
+		if err != nil || c.want != nil && !signed.Authenticated.Equal(c.want.(time.Time)) || signed.Authenticated.After(time.Now()) {
+			t.Errorf("%s: %v, %v", name, signed.Authenticated, err)
+		}
+	}
+	h.claims = map[string]any{"auth_time": "noon"}
+	_, err := h.finish(t, oidc.Beginning{}, nil)
+	says(t, err, "auth_time is no number")
+}
+
+// A provider that never says when is believed only where that is declared, and only that
+// it asked where it was told to.
+func TestAuthTimeAssumed(t *testing.T) {
+	h := newHostile(t, func(c *oidc.Config) { c.AssumeAuthTime = true })
+	h.claims = map[string]any{"auth_time": nil}
+	began := time.Now()
+	signed, err := h.finish(t, oidc.Beginning{Fresh: true}, nil)
+	if err != nil || signed.Authenticated.Before(began) {
+		t.Errorf("told to ask: %v, %v", signed.Authenticated, err)
+	}
+	if signed, err = h.finish(t, oidc.Beginning{}, nil); err != nil || !signed.Authenticated.IsZero() {
+		t.Errorf("not told to: %v, %v", signed.Authenticated, err)
+	}
+	h.claims = map[string]any{"auth_time": time.Now().Add(-time.Hour).Unix()}
+	_, err = h.finish(t, oidc.Beginning{Fresh: true}, nil)
+	says(t, err, "did not ask you to sign in again")
+}
+
 func TestDiscoveryOfAnotherIssuer(t *testing.T) {
 	h := newHostile(t)
 	h.metadata = map[string]any{"issuer": "https://other.example.com"}

@@ -49,10 +49,12 @@ type Attempt struct {
 type SignedIn struct {
 	User identity.User
 	// Refresh is empty where the issuer is declared with standing = "sign-in".
-	Refresh  identity.Token
-	At       time.Time // when the provider was asked: SignIn.Created and Checked
-	Expires  time.Time // SignIn.Expires
-	ReturnTo string    // a path of the gate
+	Refresh identity.Token
+	At      time.Time // when the provider was asked: SignIn.Created and Checked
+	// Authenticated is when the provider last asked the person (auth_time); zero: it does not say.
+	Authenticated time.Time
+	Expires       time.Time // SignIn.Expires
+	ReturnTo      string    // a path of the gate
 }
 
 // Begin starts a sign-in. The error is a *Failure.
@@ -126,11 +128,11 @@ func (r *RelyingParty) Finish(ctx context.Context, binding string, query url.Val
 	if err != nil {
 		return SignedIn{}, err
 	}
-	user, err := i.arrived(ctx, m, reply, at)
+	user, authenticated, err := i.arrived(ctx, m, reply, at)
 	if err != nil {
 		return SignedIn{}, err
 	}
-	signed := SignedIn{User: user, At: asked, Expires: asked.Add(i.config.MaxAge), ReturnTo: at.returnTo}
+	signed := SignedIn{User: user, At: asked, Authenticated: authenticated, Expires: asked.Add(i.config.MaxAge), ReturnTo: at.returnTo}
 	if i.config.Standing == ByRefresh {
 		signed.Refresh = identity.Token(reply.RefreshToken)
 		if signed.Refresh == "" {
@@ -171,42 +173,57 @@ func (i *issuer) exchange(ctx context.Context, m *metadata, code, verifier strin
 	return reply, nil
 }
 
-// arrived makes the user of a token endpoint's first answer.
-func (i *issuer) arrived(ctx context.Context, m *metadata, reply *oauth2.Token, at attempt) (identity.User, error) {
+// arrived makes the user of a token endpoint's first answer, and says when the provider
+// last asked the person who they are.
+func (i *issuer) arrived(ctx context.Context, m *metadata, reply *oauth2.Token, at attempt) (identity.User, time.Time, error) {
+	none := func(err error) (identity.User, time.Time, error) { return identity.User{}, time.Time{}, err }
 	t, err := i.idToken(ctx, m, reply)
 	if err != nil {
-		return identity.User{}, err
+		return none(err)
 	}
 	if subtle.ConstantTimeCompare([]byte(t.Nonce), []byte(at.nonce)) != 1 {
-		return identity.User{}, i.refuse("sent a token of another sign-in (nonce)", nil)
+		return none(i.refuse("sent a token of another sign-in (nonce)", nil))
 	}
-	if at.fresh {
-		if err := checkFresh(t, at.began); err != nil {
-			return identity.User{}, i.refuse("did not ask you to sign in again", err)
-		}
+	authenticated, err := i.config.authenticated(t, at)
+	if err != nil {
+		return none(i.refuse("did not ask you to sign in again", err))
 	}
 	said := t.claims
 	if i.config.lacks(said) {
 		if said, err = i.withUserInfo(ctx, m, reply, said); err != nil {
-			return identity.User{}, err
+			return none(err)
 		}
 	}
-	return i.understood(said)
+	user, err := i.understood(said)
+	return user, authenticated, err
 }
 
-// checkFresh holds a provider to prompt=login, which it may ignore: auth_time says
-// when the person was last asked (Core section 3.1.2.1).
-func checkFresh(t token, began time.Time) error {
+// authenticated is when the person was last asked (auth_time, Core section 2); zero where
+// the token does not say. It holds a provider to prompt=login, which it may ignore (Core
+// section 3.1.2.1).
+func (c Config) authenticated(t token, at attempt) (time.Time, error) {
 	var when struct {
 		AuthTime *float64 `json:"auth_time"`
 	}
-	if err := t.IDToken.Claims(&when); err != nil || when.AuthTime == nil {
-		return errors.New("its token has no auth_time")
+	if err := t.IDToken.Claims(&when); err != nil {
+		return time.Time{}, errors.New("its auth_time is no number")
 	}
-	if time.Unix(int64(*when.AuthTime), 0).Before(began.Add(-skew)) {
-		return errors.New("auth_time is before this sign-in")
+	switch {
+	case when.AuthTime == nil && !at.fresh:
+		return time.Time{}, nil
+	case when.AuthTime == nil && c.AssumeAuthTime:
+		return at.began, nil
+	case when.AuthTime == nil:
+		return time.Time{}, errors.New("its token has no auth_time; if it never has, declare auth_time = \"assumed\" in identity.hcl")
 	}
-	return nil
+	asked := time.Unix(int64(*when.AuthTime), 0)
+	if at.fresh && asked.Before(at.began.Add(-skew)) {
+		return time.Time{}, errors.New("auth_time is before this sign-in")
+	}
+	if now := time.Now(); asked.After(now) { // by a clock that is ahead of ours
+		asked = now
+	}
+	return asked, nil
 }
 
 func (i *issuer) idToken(ctx context.Context, m *metadata, reply *oauth2.Token) (token, error) {

@@ -23,6 +23,12 @@ func (p *Provider) SetGroups(name string, groups ...string) error {
 	return p.store.change(name, func(a *account) { a.Groups = slices.Clone(groups) })
 }
 
+// AskedBefore makes the provider say that it asked for the user so long ago, as one does
+// that has a session of its own; where it is told to ask (prompt=login) it says that it did.
+func (p *Provider) AskedBefore(name string, ago time.Duration) error {
+	return p.store.change(name, func(a *account) { a.asked = ago })
+}
+
 // ForgetRefreshTokens makes every refresh fail; people can sign in again.
 func (p *Provider) ForgetRefreshTokens() {
 	p.store.mu.Lock()

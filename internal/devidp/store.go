@@ -43,6 +43,7 @@ type store struct {
 type account struct {
 	User
 	disabled bool
+	asked    time.Duration // ago, in a session of the provider's own
 }
 
 // issued is what an access or refresh token stands for.
@@ -94,6 +95,9 @@ func (s *store) signIn(id, username, password string) error {
 		return errors.New("that user or password is wrong")
 	}
 	r.user, r.authTime = username, time.Now()
+	if !slices.Contains(r.ask.Prompt, oidc.PromptLogin) {
+		r.authTime = r.authTime.Add(-user.asked)
+	}
 	return nil
 }
 

@@ -345,14 +345,14 @@ var identityOidc = []Guard{
 	},
 	{
 		"identity/oidc.fresh", "identity/oidc/signin.go",
-		"if at.fresh {",
-		"if false && (at.fresh) {",
+		"case when.AuthTime == nil && !at.fresh:",
+		"case when.AuthTime == nil:",
 		"./identity/oidc", "TestProviderThatDoesNotAskAgain", "approving with an old sign-in",
 	},
 	{
 		"identity/oidc.fresh-time", "identity/oidc/signin.go",
-		"if time.Unix(int64(*when.AuthTime), 0).Before(began.Add(-skew)) {",
-		"if false && (time.Unix(int64(*when.AuthTime), 0).Before(began.Add(-skew))) {",
+		"if at.fresh && asked.Before(at.began.Add(-skew)) {",
+		"if false && asked.Before(at.began.Add(-skew)) {",
 		"./identity/oidc", "TestProviderThatDoesNotAskAgain", "approving with an old sign-in",
 	},
 	{

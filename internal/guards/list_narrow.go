@@ -56,4 +56,16 @@ var narrowed = []Guard{
 		"Scope: scope,",
 		"./session", "TestGrantNamesItsOwnDatabase", "the reviewer approves something other than what runs",
 	},
+	{
+		"narrow.when-asked", "web/reviews.go",
+		"s.now().Sub(v.by.Authenticated) > freshFor",
+		"s.now().Sub(v.by.Created) > freshFor",
+		"./web", "TestTheProvidersOldSessionIsNoFreshSignIn", "approving with an old sign-in",
+	},
+	{
+		"narrow.clock-ahead", "identity/oidc/signin.go",
+		"asked.After(now) { // by a clock",
+		"false { // by a clock",
+		"./identity/oidc", "TestWhenThePersonWasAsked", "approving with an old sign-in",
+	},
 }

@@ -33,10 +33,13 @@ type Issuer struct {
 	// EmailVerified asks for the claim email_verified; default true. An issuer that
 	// never sends it is one whose e-mails are all verified, or it is none to trust.
 	EmailVerified bool
-	Claims        map[string]string // the name in rules -> the claim in the token
-	Standing      string            // "refresh": asked again every 15 minutes; "sign-in": never
-	GreatestAge   time.Duration     // of a sign-in that may open something
-	CA            []byte            // PEM; nil: the system's roots
+	// AuthTime asks for the claim auth_time, which says when the person was last asked:
+	// a yes needs a sign-in of the last ten minutes. Default true.
+	AuthTime    bool
+	Claims      map[string]string // the name in rules -> the claim in the token
+	Standing    string            // "refresh": asked again every 15 minutes; "sign-in": never
+	GreatestAge time.Duration     // of a sign-in that may open something
+	CA          []byte            // PEM; nil: the system's roots
 }
 
 const (
@@ -88,6 +91,7 @@ func ReadIssuer(f *strict.Findings, b *hclsyntax.Block, name string, src map[str
 	i.EmailClaim, i.NameClaim = either(r.Str("email_claim"), "email"), either(r.Str("name_claim"), "name")
 	i.GroupsClaim, i.PersonClaim = either(r.Str("groups_claim"), "groups"), r.Str("person_claim")
 	i.EmailVerified = r.Word("email_verified", "required", "assumed") == "required"
+	i.AuthTime = r.Word("auth_time", "required", "assumed") == "required"
 	i.Standing = r.Word("standing", standingRefresh, standingSignIn)
 	if i.Standing == standingSignIn && !r.Has("greatest_age") {
 		f.Bad(r.Where("standing"), "Missing", "With standing = \"sign-in\" nobody asks the issuer again: write greatest_age, the age up to which a sign-in may open a session.")
