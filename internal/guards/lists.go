@@ -34,6 +34,7 @@ var lists = [][]Guard{
 	sftp,
 	ssh,
 	sshCut,
+	sshLate,
 	sshLogin,
 	store,
 	web,

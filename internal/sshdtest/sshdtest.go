@@ -28,6 +28,7 @@ import (
 type Server struct {
 	Address string // host:port
 	HostKey string // its public key as a line: "ssh-ed25519 AAAA..."
+	HostCA  string // the public key of the CA that certified it for HostName, as a line
 	Account string // the only account that can be logged in to
 	Dir     string // the account's home; authorized_keys in it is read at every login
 
@@ -38,10 +39,14 @@ type Server struct {
 	log strings.Builder
 }
 
+// HostName is the name in a server's host certificate.
+const HostName = "sshd.test"
+
 const config = `
+%[3]s
 ListenAddress %[1]s
 HostKey %[2]s/host
-%[3]s
+HostCertificate %[2]s/host-cert.pub
 AuthorizedKeysFile %[2]s/authorized_keys
 PermitRootLogin prohibit-password
 PasswordAuthentication no
@@ -67,24 +72,34 @@ LogLevel VERBOSE
 `
 
 // Start runs an sshd until the test ends. It trusts user certificates by the key
-// trusted; nil: none.
-func Start(t testing.TB, trusted ssh.PublicKey) *Server {
+// trusted; nil: none. Settings are lines of its configuration that go before its own.
+func Start(t testing.TB, trusted ssh.PublicKey, settings ...string) *Server {
 	t.Helper()
 	me := account(t)
 	s := &Server{Account: me.Username, Dir: folder(t, me), done: make(chan struct{})}
 	key := Key(t, filepath.Join(s.Dir, "host"))
 	s.HostKey = Line(key.PublicKey())
-	trust := ""
+	s.certify(t, key)
 	if trusted != nil {
 		write(t, filepath.Join(s.Dir, "trusted"), ssh.MarshalAuthorizedKey(trusted))
-		trust = "TrustedUserCAKeys " + filepath.Join(s.Dir, "trusted")
+		settings = append(settings, "TrustedUserCAKeys "+filepath.Join(s.Dir, "trusted"))
 	}
 	write(t, filepath.Join(s.Dir, "authorized_keys"), nil)
 	s.Address = free(t)
 	// HOME is the folder, so that no profile of the machine is run at each login.
-	write(t, filepath.Join(s.Dir, "sshd_config"), fmt.Appendf(nil, config, s.Address, s.Dir, trust))
+	write(t, filepath.Join(s.Dir, "sshd_config"), fmt.Appendf(nil, config, s.Address, s.Dir, strings.Join(settings, "\n")))
 	s.run(t, me)
 	return s
+}
+
+// certify has a CA of the server's own certify its host key.
+func (s *Server) certify(t testing.TB, key ssh.Signer) {
+	t.Helper()
+	ca := Key(t, filepath.Join(t.TempDir(), "ca"))
+	s.HostCA = Line(ca.PublicKey())
+	cert := &ssh.Certificate{Key: key.PublicKey(), CertType: ssh.HostCert, ValidPrincipals: []string{HostName}, ValidBefore: ssh.CertTimeInfinity}
+	must(t, cert.SignCert(rand.Reader, ca))
+	write(t, filepath.Join(s.Dir, "host-cert.pub"), ssh.MarshalAuthorizedKey(cert))
 }
 
 // account is who the server runs as: an sshd without privileges lets in nobody else.

@@ -232,11 +232,11 @@ func TestMemoryStaysFlat(t *testing.T) {
 	for _, target := range []string{"web-1", "bulk"} {
 		must(t, os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)) // VmHWM starts anew
 		before := status(t, "VmRSS")
-		cmd := exec.Command("ssh", append(append([]string{"-F", w.config}, w.certificate(t, gatetest.Alice)...), "ops@"+target+"@gate", "yes a line of text that is neither long nor short | head -c 64M")...)
+		cmd := exec.Command("ssh", append(append([]string{"-F", w.config}, w.certificate(t, gatetest.Alice)...), "ops@"+target+"@gate", fmt.Sprintf("yes a line of text that is neither long nor short | head -c %dM", flatSize))...)
 		cmd.Stderr = os.Stderr
 		must(t, cmd.Run())
 		if grown := (status(t, "VmHWM") - before) >> 10; grown > 32 {
-			t.Errorf("%s: %d MiB more for 64 MiB of output", target, grown)
+			t.Errorf("%s: %d MiB more for %d MiB of output", target, grown, flatSize)
 		} else {
 			t.Logf("%s: %d MiB more at its most", target, grown)
 		}

@@ -25,12 +25,13 @@ type pair struct {
 
 	variables int // that asked has set
 
-	started chan struct{} // closed by asked, once kind, watch and tty are set
-	kind    string
-	watch   observer // what the bytes are looked at by
-	bytes   atomic.Int64
-	cutting atomic.Bool // cut has the client's side, from its first moment on
-	ending  atomic.Bool // the target's side is hangUp's
+	starting sync.Mutex    // held while the channel becomes a shell, command or subsystem
+	started  chan struct{} // closed by asked, once kind, watch and tty are set
+	kind     string
+	watch    observer // what the bytes are looked at by
+	bytes    atomic.Int64
+	cutting  atomic.Bool // cut has the client's side, from its first moment on
+	ending   atomic.Bool // the target's side is hangUp's
 
 	// mu makes what the client receives and what is recorded one order. It is held
 	// while a slow client is written to.
@@ -100,7 +101,7 @@ func (r *relay) session(channel ssh.NewChannel) {
 
 func (p *pair) run(fromClient, fromTarget <-chan *ssh.Request, begun func()) {
 	gone := make(chan struct{}) // the client closed the channel
-	var all sync.WaitGroup
+	all := crew{fail: p.r.fail}
 	all.Go(func() { p.asked(fromClient); close(gone); p.leave() })
 	all.Go(func() { p.answers(fromTarget) })
 	defer all.Wait()
@@ -110,14 +111,21 @@ func (p *pair) run(fromClient, fromTarget <-chan *ssh.Request, begun func()) {
 	case <-gone:
 		return
 	case <-p.over:
-		_ = p.client.Close() // it may have closed it itself, here and below
-		return
+		// What is over in a moment may be over before asked knows that it began.
+		p.starting.Lock()
+		began := p.begun()
+		p.starting.Unlock()
+		if !began {
+			_ = p.client.Close() // it may have closed it itself, here and below
+			return
+		}
+		begun()
 	}
 	all.Go(p.input)
-	var output sync.WaitGroup
-	output.Go(func() { p.output(p.target, stallWriter{p.client, p.r.stalls}, "") })
-	output.Go(func() { p.output(p.target.Stderr(), stallWriter{p.client.Stderr(), p.r.stalls}, " stderr") })
-	output.Wait()
+	stderr := crew{fail: p.r.fail}
+	stderr.Go(func() { p.output(p.target.Stderr(), stallWriter{p.client.Stderr(), p.r.stalls}, " stderr") })
+	p.output(p.target, stallWriter{p.client, p.r.stalls}, "")
+	stderr.Wait()
 	p.finish(gone)
 }
 

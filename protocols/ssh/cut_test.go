@@ -97,6 +97,13 @@ func echoServer(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
+	echoes(t, l)
+	return l.Addr().String()
+}
+
+// echoes sends back what comes, until the test ends.
+func echoes(t *testing.T, l net.Listener) {
+	t.Helper()
 	t.Cleanup(func() { _ = l.Close() }) // closed once
 	go func() {
 		for {
@@ -110,7 +117,6 @@ func echoServer(t *testing.T) string {
 			}()
 		}
 	}()
-	return l.Addr().String()
 }
 
 func listenNowhere(t *testing.T) string {

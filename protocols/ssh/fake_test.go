@@ -2,6 +2,7 @@ package ssh_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"path/filepath"
@@ -22,7 +23,8 @@ import (
 type fake struct {
 	address, hostKey string
 	heard            *atomic.Int64 // global requests
-	stall            sync.RWMutex  // held for writing while the fake reads nothing
+	shown            atomic.Pointer[xssh.Certificate]
+	stall            sync.RWMutex // held for writing while the fake reads nothing
 }
 
 // stalled is the fake's side of its connection.
@@ -45,15 +47,29 @@ func newFake(t *testing.T, serve func(*xssh.ServerConn)) *fake {
 	})
 }
 
-func newFakeThat(t *testing.T, serve func(*xssh.ServerConn), opens func(xssh.NewChannel)) *fake {
+// newFakeThat opens channels as it is told, and lets in whoever shows a key; or, where
+// allow is given, whom that lets in.
+func newFakeThat(t *testing.T, serve func(*xssh.ServerConn), opens func(xssh.NewChannel), allow ...func(*xssh.ServerConfig)) *fake {
 	t.Helper()
 	host := sshdtest.Key(t, filepath.Join(t.TempDir(), "host"))
-	config := &xssh.ServerConfig{PublicKeyCallback: func(xssh.ConnMetadata, xssh.PublicKey) (*xssh.Permissions, error) { return nil, nil }}
+	f := &fake{heard: &atomic.Int64{}, hostKey: sshdtest.Line(host.PublicKey())}
+	config := &xssh.ServerConfig{PublicKeyCallback: func(_ xssh.ConnMetadata, key xssh.PublicKey) (*xssh.Permissions, error) {
+		if cert, ok := key.(*xssh.Certificate); ok {
+			f.shown.Store(cert)
+		}
+		if len(allow) > 0 {
+			return nil, errors.New("no key opens this")
+		}
+		return nil, nil
+	}}
+	for _, set := range allow {
+		set(config)
+	}
 	config.AddHostKey(host)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	done := make(chan struct{})
-	f := &fake{address: l.Addr().String(), hostKey: sshdtest.Line(host.PublicKey()), heard: &atomic.Int64{}}
+	f.address = l.Addr().String()
 	go func() {
 		defer close(done)
 		conn, err := l.Accept()

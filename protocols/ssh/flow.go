@@ -4,7 +4,7 @@ import "io"
 
 const (
 	forwardBuffer = 32 << 10 // the largest packet that x/crypto/ssh takes in
-	idleBuffer    = 1 << 10
+	idleBuffer    = 256
 )
 
 // A flow reads one direction of a channel, into little memory while little comes: most

@@ -2,7 +2,6 @@ package ssh
 
 import (
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -144,7 +143,7 @@ func (r *relay) join(channel ssh.NewChannel, other link, kind, what string, payl
 		return
 	}
 	var bytes atomic.Int64
-	var sides sync.WaitGroup
+	sides := crew{fail: r.fail}
 	// A side that closes its channel ends its requests; the other is closed then.
 	sides.Go(func() { ssh.DiscardRequests(nearRequests); _ = far.Close() })
 	sides.Go(func() { ssh.DiscardRequests(farRequests); _ = near.Close() })
@@ -156,7 +155,7 @@ func (r *relay) join(channel ssh.NewChannel, other link, kind, what string, payl
 		case <-carried:
 		}
 	})
-	var ways sync.WaitGroup
+	ways := crew{fail: r.fail}
 	ways.Go(func() { bytes.Add(r.carryOn(far, near)) })
 	ways.Go(func() { bytes.Add(r.carryOn(near, far)) })
 	ways.Wait()

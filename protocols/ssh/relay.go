@@ -89,10 +89,7 @@ func (c *conn) relay(ctx context.Context, client, target link, up *session.Upstr
 	}
 	r.busy.Go(func() { r.fromClient(); fail(errHungUp) })
 	r.busy.Go(func() { r.fromTarget(); fail(errTargetGone) })
-	r.busy.Go(r.clientRequests)
-	r.busy.Go(r.targetRequests)
-	r.busy.Go(func() { r.warnings(ctx) })
-	<-ctx.Done()
+	r.warnings(ctx)
 	cause := context.Cause(ctx)
 	switch {
 	case errors.Is(cause, audit.ErrRecorder):
@@ -188,7 +185,7 @@ func (r *relay) all() []*pair {
 }
 
 // warnings shows what the gate has to say meanwhile, on terminals only: a program's
-// stderr is read by programs.
+// stderr is read by programs. It returns when ctx ends.
 func (r *relay) warnings(ctx context.Context) {
 	for {
 		select {
@@ -197,7 +194,7 @@ func (r *relay) warnings(ctx context.Context) {
 		case line := <-r.up.Warnings():
 			if err := r.rec.note("%s", line); err != nil {
 				r.fail(err)
-				return
+				continue // ctx ends by it
 			}
 			for _, p := range r.all() {
 				r.busy.Go(func() { p.warn(line) })
@@ -206,46 +203,98 @@ func (r *relay) warnings(ctx context.Context) {
 	}
 }
 
-// fromClient opens what the client asks for, each in its own goroutine. It returns
-// when the client has gone.
+// fromClient opens what the client asks for, each in its own goroutine, and answers its
+// global requests (RFC 4254, section 4) in their order, in one that is there meanwhile:
+// an idle session is little memory. It returns when the client has gone.
 func (r *relay) fromClient() {
-	for channel := range r.client.channels {
-		if r.isOver() {
-			_ = channel.Reject(ssh.Prohibited, r.why) // a side that has gone needs no answer
-			continue
-		}
-		if !r.take() {
-			_ = channel.Reject(ssh.ResourceShortage, prefix+"too many channels on one connection") // a side that has gone needs no answer
-			continue
-		}
-		r.busy.Go(func() {
-			defer r.give()
-			switch channel.ChannelType() {
-			case "session":
-				r.session(channel)
-			case channelDirect:
-				r.direct(channel)
-			case channelDirectLocal:
-				r.directLocal(channel)
-			default:
-				_ = channel.Reject(ssh.UnknownChannelType, prefix+"this kind of channel does not pass the gate") // as above
+	requests, answered := r.client.requests, make(chan struct{}, 1)
+	for {
+		select {
+		case channel, ok := <-r.client.channels:
+			if !ok {
+				return
 			}
-		})
+			r.opens(channel)
+		case request, ok := <-requests:
+			requests = nil // the next one waits
+			if ok {
+				r.busy.Go(func() { r.request(request); answered <- struct{}{} })
+			}
+		case <-answered:
+			requests = r.client.requests
+		}
 	}
 }
 
-// fromTarget opens towards the client what it has asked the target for, and nothing
-// else. It returns when the target has gone.
-func (r *relay) fromTarget() {
-	for channel := range r.target.channels {
-		if !r.take() {
-			_ = channel.Reject(ssh.ResourceShortage, "too many channels") // as above
-			continue
+func (r *relay) opens(channel ssh.NewChannel) {
+	if r.isOver() {
+		_ = channel.Reject(ssh.Prohibited, r.why) // a side that has gone needs no answer
+		return
+	}
+	if !r.take() {
+		_ = channel.Reject(ssh.ResourceShortage, prefix+"too many channels on one connection") // a side that has gone needs no answer
+		return
+	}
+	r.busy.Go(func() {
+		defer r.give()
+		switch channel.ChannelType() {
+		case "session":
+			r.session(channel)
+		case channelDirect:
+			r.direct(channel)
+		case channelDirectLocal:
+			r.directLocal(channel)
+		default:
+			_ = channel.Reject(ssh.UnknownChannelType, prefix+"this kind of channel does not pass the gate") // as above
 		}
-		r.busy.Go(func() {
-			defer r.give()
-			r.back(channel)
-		})
+	})
+}
+
+// request answers a global request of the client.
+func (r *relay) request(request *ssh.Request) {
+	ok, payload := false, []byte(nil)
+	switch request.Type {
+	case "tcpip-forward":
+		ok, payload = r.listen(request.Type, request.Payload)
+	case "streamlocal-forward@openssh.com":
+		ok = r.listenLocal(request.Type, request.Payload)
+	case "cancel-tcpip-forward", "cancel-streamlocal-forward@openssh.com":
+		ok = r.unlisten(request.Type, request.Payload)
+	case "no-more-sessions@openssh.com":
+		r.mu.Lock()
+		r.alone, ok = true, true
+		r.mu.Unlock()
+	}
+	// keepalive@openssh.com is answered like all others: any answer will do.
+	_ = request.Reply(ok, payload) // a client that has gone needs no answer
+}
+
+// fromTarget opens towards the client what it has asked the target for, and nothing
+// else. None of the target's global requests goes on: hostkeys-00@openssh.com would have
+// the client learn the target's keys for the gate's name. It returns when the target has gone.
+func (r *relay) fromTarget() {
+	requests := r.target.requests
+	for {
+		select {
+		case channel, ok := <-r.target.channels:
+			if !ok {
+				return
+			}
+			if !r.take() {
+				_ = channel.Reject(ssh.ResourceShortage, "too many channels") // a side that has gone needs no answer
+				continue
+			}
+			r.busy.Go(func() {
+				defer r.give()
+				r.back(channel)
+			})
+		case request, ok := <-requests:
+			if !ok {
+				requests = nil
+				continue
+			}
+			_ = request.Reply(false, nil) // as above
+		}
 	}
 }
 
@@ -259,32 +308,3 @@ func (r *relay) take() bool {
 }
 
 func (r *relay) give() { <-r.slots }
-
-// clientRequests answers global requests (RFC 4254, section 4) in their order.
-func (r *relay) clientRequests() {
-	for request := range r.client.requests {
-		ok, payload := false, []byte(nil)
-		switch request.Type {
-		case "tcpip-forward":
-			ok, payload = r.listen(request.Type, request.Payload)
-		case "streamlocal-forward@openssh.com":
-			ok = r.listenLocal(request.Type, request.Payload)
-		case "cancel-tcpip-forward", "cancel-streamlocal-forward@openssh.com":
-			ok = r.unlisten(request.Type, request.Payload)
-		case "no-more-sessions@openssh.com":
-			r.mu.Lock()
-			r.alone, ok = true, true
-			r.mu.Unlock()
-		}
-		// keepalive@openssh.com is answered like all others: any answer will do.
-		_ = request.Reply(ok, payload) // a client that has gone needs no answer
-	}
-}
-
-// targetRequests answers the target: hostkeys-00@openssh.com would have the client
-// learn the target's keys for the gate's name, so nothing goes on.
-func (r *relay) targetRequests() {
-	for request := range r.target.requests {
-		_ = request.Reply(false, nil) // a target that has gone needs no answer
-	}
-}

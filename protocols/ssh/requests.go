@@ -163,6 +163,8 @@ func (p *pair) lends(request *ssh.Request, channel string, payload any) bool {
 // start begins the one thing that a session channel is for. It is on the record
 // before the target hears of it.
 func (p *pair) start(request *ssh.Request) bool {
+	p.starting.Lock()
+	defer p.starting.Unlock()
 	if p.begun() {
 		return false
 	}

@@ -200,6 +200,19 @@ func TestClientTextsNameTargets(t *testing.T) {
 	}
 }
 
+func TestAlgorithmsAreNarrowedByName(t *testing.T) {
+	c, err := choose(Options{Ciphers: []string{ssh.CipherAES256GCM}, MACs: []string{ssh.HMACSHA512ETM}, KeyExchanges: []string{ssh.KeyExchangeMLKEM768X25519}})
+	if err != nil || len(c.Ciphers) != 1 || c.Ciphers[0] != ssh.CipherAES256GCM || len(c.MACs) != 1 || c.MACs[0] != ssh.HMACSHA512ETM ||
+		len(c.KeyExchanges) != 1 || c.KeyExchanges[0] != ssh.KeyExchangeMLKEM768X25519 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for _, old := range []Options{{Ciphers: []string{"3des-cbc"}}, {MACs: []string{"hmac-sha1"}}, {KeyExchanges: []string{"diffie-hellman-group1-sha1"}}} {
+		if _, err := choose(old); err == nil || !strings.Contains(err.Error(), "this gate does not speak") {
+			t.Errorf("%+v: %v", old, err)
+		}
+	}
+}
+
 func TestDigestOfShortInputIsNotKept(t *testing.T) {
 	d := newDigest()
 	d.add([]byte("tops3cret"))

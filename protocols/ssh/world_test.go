@@ -22,6 +22,7 @@ import (
 	xssh "golang.org/x/crypto/ssh"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/credential"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/gatetest"
 	"github.com/sallyport/sallyport/internal/sshdtest"
@@ -39,110 +40,15 @@ type world struct {
 	config string // an ssh_config that knows the gate's host CA and nothing else
 }
 
-// rules: deploy needs a dba, ops nobody; the others have narrow scopes.
-const rules = `
-rule "deploy" {
-  target  = { name = "web-1" }
-  role    = ["deploy"]
-  who     = { groups = ["engineering"] }
-  longest = "1h"
-  approve {
-    count = 1
-    from  = { groups = ["dba"] }
-  }
-}
-rule "ops" {
-  target  = { name = "web-1" }
-  role    = ["ops"]
-  who     = { groups = ["engineering"] }
-  longest = "1h"
-}
-rule "why" {
-  target  = { name = "web-1" }
-  role    = ["careful"]
-  who     = { groups = ["engineering"] }
-  longest = "1h"
-  reason  = "required"
-}
-rule "runner" {
-  target  = { name = "web-1" }
-  role    = ["runner"]
-  who     = { groups = ["engineering"] }
-  longest = "1h"
-  scope { channels = ["exec"] }
-}
-rule "copier" {
-  target  = { name = "web-1" }
-  role    = ["copier"]
-  who     = { groups = ["engineering"] }
-  longest = "1h"
-  scope { channels = ["sftp"] }
-}
-rule "tunnel" {
-  target  = { name = "web-1" }
-  role    = ["tunnel"]
-  who     = { groups = ["engineering"] }
-  longest = "1h"
-  scope {
-    channels = ["forward"]
-    forward  = ["%[1]s"]
-  }
-}
-rule "bulk" {
-  target  = { name = "bulk" }
-  role    = ["ops"]
-  who     = { groups = ["engineering"] }
-  longest = "1h"
-}
-rule "strange" {
-  target  = { name = "impostor" }
-  role    = ["ops"]
-  who     = { groups = ["engineering"] }
-  longest = "1h"
-}
-right "review" { who = { groups = ["security"] } }
-right "cut"    { who = { groups = ["security"] } }
-right "audit"  { who = { groups = ["security"] } }
-`
-
-const targets = `
-target "web-1" {
-  protocol = "ssh"
-  address  = "%[1]s"
-  options  {
-    host_keys    = ["%[2]s"]
-    record_input = true
-  }
-  role "deploy" { account = "%[3]s" }
-  role "ops"    { account = "%[3]s" }
-  role "runner" { account = "%[3]s" }
-  role "careful" { account = "%[3]s" }
-  role "copier" { account = "%[3]s" }
-  role "tunnel" { account = "%[3]s" }
-}
-target "bulk" {
-  protocol = "ssh"
-  address  = "%[1]s"
-  options  {
-    host_keys     = ["%[2]s"]
-    record_output = "digest"
-  }
-  role "ops" { account = "%[3]s" }
-}
-target "impostor" {
-  protocol = "ssh"
-  address  = "%[1]s"
-  options  { host_keys = ["%[4]s"] }
-  role "ops" { account = "%[3]s" }
-}
-`
-
 type setup struct {
 	forward string // where the role tunnel may forward to
 	config  func(*session.Config)
 	disk    *gatetest.Disk
 	ci      *gatetest.CI
-	target  *fake // in the place of the sshd
+	target  *fake    // in the place of the sshd
+	sshd    []string // settings of the sshd
+	secrets credential.Set
+	grace   time.Duration // of a sign-in; 0: the server's own
 }
 
 func newWorld(t testing.TB, s setup) *world {
@@ -152,7 +58,7 @@ func newWorld(t testing.TB, s setup) *world {
 	hostCA := sshdtest.Key(t, filepath.Join(w.dir, "host_ca"))
 	sshdtest.Key(t, filepath.Join(w.dir, "host"))
 	other := sshdtest.Key(t, filepath.Join(w.dir, "other"))
-	w.sshd = sshdtest.Start(t, sessionCA.PublicKey())
+	w.sshd = sshdtest.Start(t, sessionCA.PublicKey(), s.sshd...)
 	if s.forward == "" {
 		s.forward = "127.0.0.1:9"
 	}
@@ -161,10 +67,11 @@ func newWorld(t testing.TB, s setup) *world {
 		address, hostKey = s.target.address, s.target.hostKey
 	}
 	o := gatetest.Options{
-		Targets: fmt.Sprintf(targets, address, hostKey, w.sshd.Account, sshdtest.Line(other.PublicKey())),
+		Targets: fmt.Sprintf(targets, address, hostKey, w.sshd.Account, sshdtest.Line(other.PublicKey()), w.sshd.HostCA, sshdtest.HostName),
 		Rules:   fmt.Sprintf(rules, s.forward),
 		Scopes:  map[string][]string{ssh.Name: ssh.Protocol{}.Scopes()},
 		Config:  s.config,
+		Secrets: s.secrets,
 	}
 	if s.ci != nil {
 		o.CI, o.Rules = s.ci, o.Rules+pipelineRule
@@ -173,7 +80,7 @@ func newWorld(t testing.TB, s setup) *world {
 		o.Faults = s.disk.Faults()
 	}
 	w.Fixture = gatetest.New(t, o)
-	w.serve(t)
+	w.serve(t, s.grace)
 	text := ssh.KnownHosts([]string{"127.0.0.1"}, port(w.addr), hostCA.PublicKey()) + ssh.KnownHosts([]string{"web-1"}, "22", hostCA.PublicKey())
 	must(t, os.WriteFile(filepath.Join(w.dir, "known_hosts"), []byte(text), 0o600))
 	w.config = filepath.Join(w.dir, "ssh_config")
@@ -192,7 +99,7 @@ Host gate
 	return w
 }
 
-func (w *world) serve(t testing.TB) {
+func (w *world) serve(t testing.TB, grace time.Duration) {
 	t.Helper()
 	h, err := ssh.Protocol{}.Configure(proxy.Config{
 		Gate: w.Gate, URL: "https://gate.test",
@@ -204,7 +111,7 @@ func (w *world) serve(t testing.TB) {
 		},
 	})
 	must(t, err)
-	server := &proxy.Server{}
+	server := &proxy.Server{Handshake: grace}
 	must(t, server.Listen(t.Context(), proxy.Listener{Name: ssh.Name, Address: "127.0.0.1:0", Handler: h}))
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(context.Background()) }()
@@ -351,7 +258,7 @@ func (c *client) done() int {
 	c.t.Helper()
 	select {
 	case <-c.ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute): // for ansible on a machine that does other things
 		c.t.Fatalf("the client does not end; stdout:\n%s\nstderr:\n%s", c.stdout, c.stderr)
 	}
 	// The pipes' readers may be behind the process's end.

@@ -1,0 +1,5 @@
+//go:build soak
+
+package ssh_test
+
+const flatSize = 1024
