@@ -47,11 +47,11 @@ func Load(dir string, o Options) (*Policy, error) {
 	s.checkOptions(f, o.Check)
 	s.whole(f)
 	if err := strict.Err(f.Diags); err != nil {
-		return nil, &Refused{Code: bundle.BadPolicy, Say: fmt.Sprintf("release %d does not hold together", b.Manifest.Version), Err: err, Do: "type: sallyport policy check " + filepath.Clean(dir)}
+		return nil, b.Refused(&Refused{Code: bundle.BadPolicy, Say: fmt.Sprintf("release %d does not hold together", b.Manifest.Version), Err: err, Do: "type: sallyport policy check " + filepath.Clean(dir)})
 	}
 	for _, t := range tests {
 		if o := t.run(s); o.Failed != "" {
-			return nil, &Refused{Code: bundle.FailedTest, Say: fmt.Sprintf("its own test %q fails: %s", t.name, o.Failed), Do: "type: sallyport policy test " + filepath.Clean(dir)}
+			return nil, b.Refused(&Refused{Code: bundle.FailedTest, Say: fmt.Sprintf("its own test %q fails: %s", t.name, o.Failed), Do: "type: sallyport policy test " + filepath.Clean(dir)})
 		}
 	}
 	return &Policy{set: s, bundle: b, config: o.Config}, nil

@@ -81,12 +81,29 @@ func loadedPolicy(c *config.Config, p *policy.Policy) audit.Event {
 	}
 }
 
+// refusedPolicy writes down why a bundle is not loaded, and what was found instead of one:
+// whoever tried may take it away again.
 func refusedPolicy(ctx context.Context, c *config.Config, log *audit.Log, why error) error {
-	_, err := log.Record(ctx, audit.Event{
-		Type: audit.PolicyRefused, Actor: "gate", Body: map[string]any{"why": why.Error(), "config": c.Digest},
-	})
+	body := map[string]any{"why": why.Error(), "config": c.Digest}
+	var refused *policy.Refused
+	if errors.As(why, &refused) {
+		body["step"] = refused.Code
+		if refused.Manifest != nil {
+			body["digest"] = bundle.Digest(refused.Manifest)
+		}
+		if len(refused.Manifest)+len(refused.Signatures)*refusedSignature <= refusedMost {
+			body["manifest"], body["signatures"] = string(refused.Manifest), refused.Signatures
+		}
+	}
+	_, err := log.Record(ctx, audit.Event{Type: audit.PolicyRefused, Actor: "gate", Body: body})
 	return err
 }
+
+// What a refused bundle may add to the log, in bytes: nobody vouches for it.
+const (
+	refusedMost      = 128 << 10 // six times that once it is JSON, at worst
+	refusedSignature = 16 << 10
+)
 
 // reload reads proxy.hcl again and takes over what can change while the gate runs:
 // the policy, the certificates and the credentials. It says what has to wait for a

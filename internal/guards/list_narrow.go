@@ -68,4 +68,10 @@ var narrowed = []Guard{
 		"false { // by a clock",
 		"./identity/oidc", "TestWhenThePersonWasAsked", "approving with an old sign-in",
 	},
+	{
+		"narrow.refused-found", "cmd/sallyport/rules.go",
+		`body["manifest"], body["signatures"] = string(refused.Manifest), refused.Signatures`,
+		`body["signers"] = len(refused.Signatures)`,
+		"./cmd/sallyport", "TestWhateverIsSlippedInIsAnEntry", "an attempt that leaves no trace",
+	},
 }

@@ -63,23 +63,28 @@ func Open(dir string, o Options) (*Bundle, error) {
 	if err := b.readSigned(t, version); err != nil {
 		return nil, err
 	}
-	var not []string
-	if b.People, not = b.Root.count(b.Text, b.Signatures); len(b.People) < b.Root.Threshold {
-		return nil, b.unsigned(version, not)
-	}
-	if b.Manifest, err = ParseManifest(b.Text); err != nil {
-		return nil, &Refused{Code: Malformed, Say: fmt.Sprintf("release/%d/MANIFEST is malformed", version), Err: err, Do: "make the release again with sallyport policy release"}
-	}
-	if err := b.fresh(version, o); err != nil {
-		return nil, err
-	}
-	if err := b.chained(t, o); err != nil {
-		return nil, err
-	}
-	if err := b.readFiles(t); err != nil {
-		return nil, err
+	if err := b.judge(t, version, o); err != nil {
+		return nil, b.Refused(err)
 	}
 	return b, nil
+}
+
+// judge takes the steps from the signatures to the files.
+func (b *Bundle) judge(t tree, version int, o Options) (err error) {
+	var not []string
+	if b.People, not = b.Root.count(b.Text, b.Signatures); len(b.People) < b.Root.Threshold {
+		return b.unsigned(version, not)
+	}
+	if b.Manifest, err = ParseManifest(b.Text); err != nil {
+		return &Refused{Code: Malformed, Say: fmt.Sprintf("release/%d/MANIFEST is malformed", version), Err: err, Do: "make the release again with sallyport policy release"}
+	}
+	if err := b.fresh(version, o); err != nil {
+		return err
+	}
+	if err := b.chained(t, o); err != nil {
+		return err
+	}
+	return b.readFiles(t)
 }
 
 // pick returns the version of the release to open.

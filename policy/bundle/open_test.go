@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -402,4 +403,27 @@ func TestOneNameTwice(t *testing.T) {
 	if len(b) != 1 {
 		t.Errorf("counted %v", b)
 	}
+}
+
+// Whatever is written over part of a signed folder, it opens as what was signed or not at all.
+func FuzzOpen(f *testing.F) {
+	for which := range uint8(6) {
+		f.Add(which, uint16(3), []byte("x"))
+		f.Add(which, uint16(40), []byte("\n"))
+	}
+	f.Fuzz(func(t *testing.T, which uint8, at uint16, text []byte) {
+		d := newFolder(t)
+		d.release(1, "alice", "bob")
+		before, err := Open(d.dir, d.o)
+		fatal(t, err)
+		names := []string{"policy/rules.hcl", "policy/ca/db.pem", "trust/root.1", "release/1/MANIFEST", "release/1/MANIFEST.alice.sig", "release/1/MANIFEST.bob.sig"}
+		name := names[int(which)%len(names)]
+		was := d.read(name)
+		from := min(int(at), len(was))
+		d.write(name, slices.Concat(was[:from], text, was[min(from+len(text), len(was)):]))
+		after, err := Open(d.dir, d.o)
+		if err == nil && (!bytes.Equal(after.Text, before.Text) || !maps.EqualFunc(after.Files, before.Files, bytes.Equal) || len(after.People) != 2) {
+			t.Errorf("%q at %d of %s opens as something else", text, from, name)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -29,6 +30,10 @@ type Refused struct {
 	Say  string // a sentence without its full stop
 	Do   string // what to type or change; may be empty
 	Err  error  // the cause, where there is one
+	// Manifest and Signatures are what was refused, as it was found, for the record; nil
+	// where it was not read. Nobody vouches for them.
+	Manifest   []byte
+	Signatures []Signature
 }
 
 func (r *Refused) Error() string {
@@ -49,6 +54,15 @@ func (r *Refused) Unwrap() error { return r.Err }
 func (r *Refused) Is(target error) bool {
 	t, ok := target.(*Refused)
 	return ok && t.Code == r.Code
+}
+
+// Refused adds what was found in the folder to a refusal of it.
+func (b *Bundle) Refused(err error) error {
+	var r *Refused
+	if errors.As(err, &r) {
+		r.Manifest, r.Signatures = b.Text, b.Signatures
+	}
+	return err
 }
 
 func refuse(code Code, do, format string, args ...any) *Refused {

@@ -221,24 +221,31 @@ func Sign(dir string, version int, signer ssh.Signer) (who string, err error) {
 
 // SignRoot signs a new trust root, by a signer of itself or of the one before.
 func SignRoot(dir string, version int, signer ssh.Signer) (who string, err error) {
-	t, done, err := openTree(dir)
+	either, _, err := signersOfRoot(dir, version)
 	if err != nil {
 		return "", err
 	}
-	defer done()
-	var either Root
+	return sign(dir, rootPath(version), maxRoot, signer, either)
+}
+
+// signersOfRoot are those of a new trust root and of the one before, and its text.
+func signersOfRoot(dir string, version int) (either Root, text []byte, err error) {
 	for _, v := range []int{version - 1, version} {
-		text, err := t.read(rootPath(v), maxRoot)
-		if err != nil {
-			return "", fmt.Errorf("%s %w", rootPath(v), err)
+		if text, err = readOne(dir, rootPath(v), maxRoot); err != nil {
+			return Root{}, nil, err
 		}
 		r, err := ParseRoot(text)
 		if err != nil {
-			return "", fmt.Errorf("%s: %w", rootPath(v), err)
+			return Root{}, nil, fmt.Errorf("%s: %w", rootPath(v), err)
 		}
 		either.Signers = append(either.Signers, r.Signers...)
 	}
-	return sign(dir, rootPath(version), maxRoot, signer, either)
+	return either, text, nil
+}
+
+// ReadRoot returns a trust root's file as it is, to be signed elsewhere.
+func ReadRoot(dir string, version int) ([]byte, error) {
+	return readOne(dir, rootPath(version), maxRoot)
 }
 
 // Accept keeps a signature over release/<version>/MANIFEST that was made elsewhere, such
@@ -252,11 +259,23 @@ func Accept(dir string, version int, signature []byte) (who string, err error) {
 	if err != nil {
 		return "", err
 	}
-	who, err = root.signer(text, signature)
+	return accept(dir, manifestPath(version), text, signature, root)
+}
+
+// AcceptRoot is Accept for a signature over a new trust root.
+func AcceptRoot(dir string, version int, signature []byte) (who string, err error) {
+	either, text, err := signersOfRoot(dir, version)
 	if err != nil {
+		return "", err
+	}
+	return accept(dir, rootPath(version), text, signature, either)
+}
+
+func accept(dir, name string, text, signature []byte, root Root) (who string, err error) {
+	if who, err = root.signer(text, signature); err != nil {
 		return "", fmt.Errorf("the signature %w", err)
 	}
-	return who, os.WriteFile(filepath.Join(dir, filepath.FromSlash(manifestPath(version)+"."+who+".sig")), signature, 0o644)
+	return who, os.WriteFile(filepath.Join(dir, filepath.FromSlash(name+"."+who+".sig")), signature, 0o644)
 }
 
 // ReadManifest returns a release's MANIFEST, as it is and read. Nothing says that

@@ -5,9 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -102,7 +99,7 @@ func (b Builtin) newReview() *cobra.Command {
 		Use: "review VERSION", Short: "Say what a release is and what it changes, before signing it", Args: cobra.ExactArgs(1),
 		Example: "  sallyport policy review 7\n  sallyport policy review 7 --against release/6",
 	}
-	dir := dirFlag(c)
+	dir, asJSON := dirFlag(c), cli.JSONFlag(c)
 	against := c.Flags().String("against", "", "release/N or a folder (default: the release before)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		version, err := versionOf(c, args)
@@ -124,22 +121,35 @@ func (b Builtin) newReview() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		w := c.OutOrStdout()
-		fmt.Fprintf(w, "%s version %d, digest %s\nexpires %s, commit %s, %d files as listed\n\n", m.Name, m.Version, bundle.Digest(text), cli.Clock(m.Expires), cli.OrDash(m.Commit), len(m.Files)) //nolint:errcheck // the table reports it
-		if err := author.Print(w, author.Check(d)); err != nil {
+		before, than, err := releaseBefore(c.Context(), *dir, *against, m)
+		if err != nil {
 			return err
 		}
-		return compareReview(c, w, *dir, *against, m, d)
+		findings, changes := author.Check(d), author.Diff(before, d)
+		if *asJSON {
+			return cli.PrintJSON(c.OutOrStdout(), map[string]any{
+				"name": m.Name, "version": m.Version, "digest": bundle.Digest(text), "expires": m.Expires, "commit": m.Commit, "files": len(m.Files),
+				"findings": findings, "against": than, "changes": changes,
+			})
+		}
+		w := c.OutOrStdout()
+		fmt.Fprintf(w, "%s version %d, digest %s\nexpires %s, commit %s, %d files as listed\n\n", m.Name, m.Version, bundle.Digest(text), cli.Clock(m.Expires), cli.OrDash(m.Commit), len(m.Files)) //nolint:errcheck // the table reports it
+		if err := author.Print(w, findings); err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "What changes, against %s:\n", choose(than == "", "nothing at all", than)) //nolint:errcheck // the table reports it
+		return printDifference(w, changes)
 	}
 	return c
 }
 
-func compareReview(c *cobra.Command, w io.Writer, dir, against string, m bundle.Manifest, d *policy.Draft) error {
-	before := policy.NewDraft(nil, nil)
+// releaseBefore is what a release is compared with, and its name: what against says, else
+// the release that its MANIFEST names; for the first one nothing.
+func releaseBefore(ctx context.Context, dir, against string, m bundle.Manifest) (*policy.Draft, string, error) {
 	if against == "" && m.Previous != "" {
 		s, err := bundle.Read(dir)
 		if err != nil {
-			return err
+			return nil, "", err
 		}
 		for _, r := range s.Releases {
 			if r.Digest == m.Previous {
@@ -147,17 +157,14 @@ func compareReview(c *cobra.Command, w io.Writer, dir, against string, m bundle.
 			}
 		}
 		if against == "" {
-			return errors.New("the release before is not here; bring it back, or say --against DIR")
+			return nil, "", errors.New("the release before is not here; bring it back, or say --against DIR")
 		}
 	}
-	if against != "" {
-		var err error
-		if before, err = otherDraft(c.Context(), dir, against); err != nil {
-			return err
-		}
+	if against == "" {
+		return policy.NewDraft(nil, nil), "", nil
 	}
-	fmt.Fprintf(w, "What changes, against %s:\n", choose(against == "", "nothing at all", against)) //nolint:errcheck // the table reports it
-	return printDifference(w, author.Diff(before, d))
+	before, err := otherDraft(ctx, dir, against)
+	return before, against, err
 }
 
 func choose(which bool, a, b string) string {
@@ -187,7 +194,11 @@ for what it needs; FILE may then be the public key. It is the same as:
 		if *key == "" {
 			return cli.Usage(c, errors.New("say which key: --key ~/.ssh/id_ed25519"))
 		}
-		who, err := signRelease(c.Context(), *dir, version, *key)
+		who, err := signing{
+			text:   func() ([]byte, error) { _, text, err := bundle.ReadManifest(*dir, version); return text, err },
+			sign:   func(s ssh.Signer) (string, error) { return bundle.Sign(*dir, version, s) },
+			accept: func(signature []byte) (string, error) { return bundle.Accept(*dir, version, signature) },
+		}.by(c.Context(), *key)
 		if err != nil {
 			return err
 		}
@@ -212,28 +223,6 @@ for what it needs; FILE may then be the public key. It is the same as:
 		return err
 	}
 	return c
-}
-
-func signRelease(ctx context.Context, dir string, version int, key string) (who string, err error) {
-	text, err := os.ReadFile(key)
-	if err != nil {
-		return "", fmt.Errorf("read the key: %w", err)
-	}
-	if signer, err := ssh.ParsePrivateKey(text); err == nil {
-		return bundle.Sign(dir, version, signer)
-	}
-	_, manifest, err := bundle.ReadManifest(dir, version)
-	if err != nil {
-		return "", err
-	}
-	// ssh-keygen asks for a passphrase or touch on the terminal by itself.
-	cmd := exec.CommandContext(ctx, "ssh-keygen", "-Y", "sign", "-n", bundle.Namespace, "-f", key)
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(manifest), os.Stderr
-	signature, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("sign with %s: ssh-keygen: %w", key, err)
-	}
-	return bundle.Accept(dir, version, signature)
 }
 
 func (b Builtin) newVerify() *cobra.Command {

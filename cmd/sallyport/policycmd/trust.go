@@ -54,22 +54,22 @@ func newRoot() *cobra.Command {
 		newRootFile("init", "Make the first trust root", bundleInit), newRootFile("next", "Make the successor of the trust root", bundleNext), newRootSign())
 }
 
-func bundleInit(dir string, threshold int, signers []bundle.Signer) (string, error) {
+func bundleInit(dir string, threshold int, signers []bundle.Signer) (int, string, error) {
 	digest, err := bundle.InitRoot(dir, threshold, signers)
-	return fmt.Sprintf("trust/root.1 is made. Pin it in proxy.hcl: policy { root = %q }\nThen type: sallyport policy release 1", digest), err
+	return 1, fmt.Sprintf("trust/root.1 is made. Pin it in proxy.hcl: policy { root = %q }\nThen type: sallyport policy release 1", digest), err
 }
 
-func bundleNext(dir string, threshold int, signers []bundle.Signer) (string, error) {
+func bundleNext(dir string, threshold int, signers []bundle.Signer) (int, string, error) {
 	r, err := bundle.NextRoot(dir, threshold, signers)
-	return fmt.Sprintf("trust/root.%d is made. It counts once as many of the old and of the new signers as have to sign: sallyport policy root sign %d --key FILE\nThen make and sign a release under it; the old one's is refused from then on.", r.Version, r.Version), err
+	return r.Version, fmt.Sprintf("trust/root.%d is made. It counts once as many of the old and of the new signers as have to sign: sallyport policy root sign %d --key FILE\nThen make and sign a release under it; the old one's is refused from then on.", r.Version, r.Version), err
 }
 
-func newRootFile(use, short string, run func(string, int, []bundle.Signer) (string, error)) *cobra.Command {
+func newRootFile(use, short string, run func(string, int, []bundle.Signer) (int, string, error)) *cobra.Command {
 	c := &cobra.Command{
 		Use: use, Short: short, Args: cobra.NoArgs,
 		Example: "  sallyport policy root " + use + " --threshold 2 --signer alice=alice.pub --signer bob=bob.pub --signer carol=carol.pub",
 	}
-	dir := dirFlag(c)
+	dir, asJSON := dirFlag(c), cli.JSONFlag(c)
 	threshold := c.Flags().Int("threshold", 2, "how many different people have to sign")
 	named := c.Flags().StringArray("signer", nil, "NAME=FILE, a person and their SSH public key; once for each key")
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -77,9 +77,16 @@ func newRootFile(use, short string, run func(string, int, []bundle.Signer) (stri
 		if err != nil {
 			return cli.Usage(c, err)
 		}
-		next, err := run(*dir, *threshold, signers)
+		version, next, err := run(*dir, *threshold, signers)
 		if err != nil {
 			return err
+		}
+		if *asJSON {
+			text, err := bundle.ReadRoot(*dir, version)
+			if err != nil {
+				return err
+			}
+			return cli.PrintJSON(c.OutOrStdout(), map[string]any{"root": version, "digest": bundle.Digest(text), "threshold": *threshold})
 		}
 		_, err = fmt.Fprintln(c.OutOrStdout(), next)
 		return err
@@ -114,13 +121,14 @@ func newRootSign() *cobra.Command {
 	c := &cobra.Command{
 		Use: "sign VERSION --key FILE", Short: "Sign a new trust root", Args: cobra.ExactArgs(1),
 		Long: `Signs trust/root.VERSION, as one of its signers or of those of the root before. Keys
-that only ssh-keygen can use sign so:
+with a passphrase, in the agent or on a FIDO token are used through ssh-keygen, as by
+sallyport policy sign. It is the same as:
 
   ssh-keygen -Y sign -n policy@sallyport -f FILE trust/root.VERSION
   mv trust/root.VERSION.sig trust/root.VERSION.$YOU.sig`,
 		Example: "  sallyport policy root sign 2 --key ~/.ssh/id_ed25519",
 	}
-	dir, key := dirFlag(c), c.Flags().String("key", "", "your SSH key")
+	dir, key, asJSON := dirFlag(c), c.Flags().String("key", "", "your SSH key"), cli.JSONFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		version, err := versionOf(c, args)
 		if err != nil {
@@ -129,17 +137,16 @@ that only ssh-keygen can use sign so:
 		if *key == "" {
 			return cli.Usage(c, errors.New("say which key: --key ~/.ssh/id_ed25519"))
 		}
-		text, err := os.ReadFile(*key)
-		if err != nil {
-			return fmt.Errorf("read the key: %w", err)
-		}
-		signer, err := ssh.ParsePrivateKey(text)
-		if err != nil {
-			return fmt.Errorf("read the key %s: %w; sign with ssh-keygen, see --help", *key, err)
-		}
-		who, err := bundle.SignRoot(*dir, version, signer)
+		who, err := signing{
+			text:   func() ([]byte, error) { return bundle.ReadRoot(*dir, version) },
+			sign:   func(s ssh.Signer) (string, error) { return bundle.SignRoot(*dir, version, s) },
+			accept: func(signature []byte) (string, error) { return bundle.AcceptRoot(*dir, version, signature) },
+		}.by(c.Context(), *key)
 		if err != nil {
 			return err
+		}
+		if *asJSON {
+			return cli.PrintJSON(c.OutOrStdout(), map[string]any{"root": version, "who": who})
 		}
 		_, err = fmt.Fprintf(c.OutOrStdout(), "trust/root.%d is signed by %s.\n", version, who)
 		return err
