@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -21,6 +23,13 @@ const (
 	DefaultHandshake      = 15 * time.Second
 	DefaultMaxConnections = 32_768
 	DefaultMaxPerSource   = 8_192
+)
+
+// bearsSilence is how long a client may leave what it is asked without any answer: by
+// keepalive, 15 s and then four questions, or by a look at each connection (vanished).
+const (
+	bearsSilence = 35 * time.Second
+	lookEvery    = 5 * time.Second
 )
 
 // A Listener is one address and what answers there.
@@ -53,6 +62,7 @@ type Server struct {
 	cancel    context.CancelCauseFunc // of every connection; set by Serve
 	closed    bool
 	busy      sync.WaitGroup // accept loops and connections
+	looks     sync.WaitGroup // for those who have vanished
 	loops     loops          // forward the bytes of sessions
 }
 
@@ -115,6 +125,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.conns, s.perSource = map[*Conn]struct{}{}, map[netip.Addr]int{}
 	listeners := s.listeners
 	s.busy.Add(len(listeners))
+	s.looks.Go(func() { s.look(ctx) })
 	s.mu.Unlock()
 
 	failed := make(chan error, len(listeners))
@@ -242,12 +253,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	select {
 	case <-done:
 		s.end()
+		s.looks.Wait()
 		s.loops.stop()
 		return nil
 	case <-ctx.Done():
 	}
 	defer s.loops.stop()
 	s.end()
+	s.looks.Wait()
 	timer := time.NewTimer(10 * time.Second)
 	defer timer.Stop()
 	select {
@@ -266,8 +279,31 @@ func (s *Server) Close() error {
 	s.end()
 	s.closeConns()
 	s.busy.Wait()
+	s.looks.Wait()
 	s.loops.stop()
 	return nil
+}
+
+// look closes connections whose peer has vanished: their handlers see a broken connection.
+func (s *Server) look(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s.mu.Lock()
+		conns := slices.Collect(maps.Keys(s.conns))
+		s.mu.Unlock()
+		for _, c := range conns {
+			if client, gone := c.vanished(); gone {
+				s.logger().Info("client does not answer any more", "client", client)
+				_ = c.Close() // it may have ended meanwhile
+			}
+		}
+	}
 }
 
 func (s *Server) stopListening() {

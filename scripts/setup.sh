@@ -40,6 +40,7 @@ for part in "$@"; do
 		has 'command -v openssl' openssl
 		has 'command -v curl' curl
 		has 'command -v jq' jq
+		has 'command -v ip' iproute2
 		;;
 	pages)
 		has 'command -v npm' npm

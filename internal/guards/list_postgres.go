@@ -283,4 +283,10 @@ var postgres = []Guard{
 		"",
 		"./protocols/postgres", "TestBackendThatCannotBeReachedStopsByItself", "live connections outlive the grant",
 	},
+	{
+		"protocols/postgres.held-timeout", "protocols/postgres/conn.go",
+		"case errors.Is(err, os.ErrDeadlineExceeded): //",
+		"case errors.Is(err, os.ErrDeadlineExceeded), os.IsTimeout(err): //",
+		"./internal/e2e", "TestClientsThatVanish", "a hang-up that leaves its request in the inbox",
+	},
 }

@@ -91,4 +91,10 @@ var proxy = []Guard{
 		"what := fmt.Sprintf(\"a %v\", value)",
 		"./internal/contain", "TestPanic", "secrets in logs and errors",
 	},
+	{
+		"proxy.vanished", "proxy/server.go",
+		"if client, gone := c.vanished(); gone {",
+		"if client, gone := c.vanished(); false && gone {",
+		"./proxy", "TestClientThatVanishes", "live connections outlive their client",
+	},
 }

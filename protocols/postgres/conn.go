@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"time"
 
 	"github.com/sallyport/sallyport/proxy"
@@ -87,13 +88,12 @@ var errHungUp = fmt.Errorf("the client hung up: %w", context.Canceled)
 func (c *conn) watch() error {
 	var b [1]byte
 	n, err := c.net.Read(b[:])
-	var timeout net.Error
 	switch {
 	case n > 0 && b[0] == msgTerminate:
 		return errHungUp
 	case n > 0:
 		return &session.Invalid{Field: "protocol", Hint: "your client sends before it is let in; connect again and wait for the gate"}
-	case errors.As(err, &timeout) && timeout.Timeout():
+	case errors.Is(err, os.ErrDeadlineExceeded): // keepalive's end is a time-out too, and the client's
 		return nil
 	}
 	return errHungUp

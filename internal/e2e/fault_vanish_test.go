@@ -1,0 +1,98 @@
+package e2e
+
+import (
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/faulttest"
+	"github.com/sallyport/sallyport/session"
+)
+
+// noticed is how long a client that has vanished may seem to be there: 35 s of silence,
+// 5 s until the next look, and what a busy machine takes.
+const noticed = 60 * time.Second
+
+// Clients whose network goes down, without a last packet: held, idle at a prompt, in the
+// middle of rows, and one whose yes comes when it has gone. All are noticed by the
+// silence, recorded, and nothing of them stays at the target.
+func TestClientsThatVanish(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	away := faulttest.NewNamespace(t)
+	_, port, _ := strings.Cut(m.Postgres, ":")
+	m.edit(t, m.config, `"127.0.0.1:`+port+`"`, `"0.0.0.0:`+port+`"`)
+	m.release(t)
+	m.serve(t)
+	home := m.login(t, "alice@example.com")
+	psql := func(reason string, args ...string) *terminal {
+		line := away.Inside(append([]string{"psql", "-X", "-A", "-t", m.conninfo(t, "reader") + " hostaddr=" + away.Gate}, args...)...)
+		env := []string{"PGSSLCERT=" + filepath.Join(home, "client.crt"), "PGSSLKEY=" + filepath.Join(home, "client.key"), "PGOPTIONS=-c sallyport.reason=" + reason}
+		return start(t, env, line[0], line[1:]...)
+	}
+	bob, sam := m.signedIn(t, "bob@example.com"), m.signedIn(t, "sam@example.com")
+	requests := map[string]session.Request{}
+	for _, reason := range []string{"held", "late", "live"} {
+		term := psql(reason)
+		term.says(t, "waiting for 1 of")
+		for _, r := range list[session.Request](t, bob, "requests", "?state=pending") {
+			requests[r.Input.Reason] = r
+		}
+		if reason == "live" {
+			m.yes(t, bob, requests[reason])
+			term.says(t, "approved by bob@example.com")
+			term.types(t, "SELECT 'at the ' || 'prompt';")
+			term.says(t, "at the prompt")
+		}
+	}
+	psql("live", "-c", "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 1000000000)) TO STDOUT", "-o", "/dev/null")
+	sam.live(t, 2)
+	eventually(t, "both to be at work", func() bool { return m.atWork(t) == 2 })
+
+	took := stopwatch()
+	away.Vanish(t)
+	m.yes(t, bob, requests["late"])
+	sam.live(t, 3)
+	for deadline := time.Now().Add(noticed); ; <-time.After(200 * time.Millisecond) {
+		live := list[session.Record](t, sam, "sessions", "?state=live")
+		pending := list[session.Request](t, bob, "requests", "?state=pending")
+		if len(live) == 0 && len(pending) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v there are still the sessions %+v and the requests %+v", took(), live, pending)
+		}
+	}
+	eventually(t, "nothing to be left at the target", func() bool { return m.atWork(t) == 0 })
+	withdrawn := list[session.Request](t, bob, "requests", "?state=withdrawn")
+	if !slices.ContainsFunc(withdrawn, func(r session.Request) bool { return r.ID == requests["held"].ID }) {
+		t.Errorf("the request that was held is not withdrawn: %+v", withdrawn)
+	}
+	ended := list[session.Record](t, sam, "sessions", "?state=ended")
+	if len(ended) != 3 || slices.ContainsFunc(ended, func(s session.Record) bool { return s.Cause != "closed" }) {
+		t.Errorf("the sessions' record is %+v", ended)
+	}
+	if err := m.connect(t, home, "orders", "reader"); err != nil {
+		t.Errorf("whoever is there: %v", err)
+	}
+	m.saidNoTrace(t)
+	if out := m.verify(t); !strings.HasPrefix(out, "verified: ") {
+		t.Errorf("verify says %s", out)
+	}
+}
+
+func (m *machine) yes(t *testing.T, by *browser, r session.Request) {
+	t.Helper()
+	if status, text := by.api(t, http.MethodPost, "/api/v1/requests/"+r.ID+"/approve", nil); status != http.StatusOK {
+		t.Fatalf("approve %s: %d %s", r.Input.Reason, status, text)
+	}
+}
+
+// atWork counts what the database has of clients.
+func (m *machine) atWork(t *testing.T) int {
+	t.Helper()
+	return len(m.pg.Query(t, "SELECT pid FROM pg_stat_activity WHERE usename = 'reader'"))
+}
