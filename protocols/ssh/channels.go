@@ -132,6 +132,12 @@ func (p *pair) run(fromClient, fromTarget <-chan *ssh.Request, begun func()) {
 // finish passes the end on in its order: all output, end of output, how it ended,
 // close.
 func (p *pair) finish(gone <-chan struct{}) {
+	if p.r.target.socket.gone.Load() {
+		<-p.over
+		if p.exit == "" {
+			<-gone // the relay's last words are said on this channel, and close it
+		}
+	}
 	p.mu.Lock()
 	if !p.cutting.Load() {
 		_ = p.client.CloseWrite() // the client may have gone; so below

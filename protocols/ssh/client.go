@@ -49,7 +49,7 @@ func (c *conn) hello(ctx context.Context, cancel context.CancelCauseFunc) (link,
 	case err != nil:
 		return link{}, fmt.Errorf("sign in: %w", err)
 	}
-	return link{conn, channels, requests}, nil
+	return link{conn, channels, requests, nil}, nil
 }
 
 // farewell ends a connection that is still shaking hands, when the gate stops or the

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -86,6 +87,22 @@ type link struct {
 	ssh.Conn
 	channels <-chan ssh.NewChannel
 	requests <-chan *ssh.Request
+	socket   *socket // nil for the client's
+}
+
+// socket knows that its other side has gone before any channel over it ends by that.
+type socket struct {
+	net.Conn
+	gone atomic.Bool
+}
+
+// Read implements net.Conn.
+func (s *socket) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if err != nil {
+		s.gone.Store(true)
+	}
+	return n, err
 }
 
 // unhurried takes the handshake's deadline away: from here the gate's own limits hold.

@@ -53,7 +53,8 @@ func (c *conn) login(ctx context.Context, up *session.Upstream) (link, error) {
 	_ = conn.SetDeadline(time.Now().Add(loginWait)) // fails only on a closed connection
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	client, channels, requests, err := ssh.NewClientConn(conn, target.Address, &ssh.ClientConfig{
+	socket := &socket{Conn: conn}
+	client, channels, requests, err := ssh.NewClientConn(socket, target.Address, &ssh.ClientConfig{
 		Config: c.h.algorithms, User: role.Account, Auth: auth, ClientVersion: version,
 		HostKeyCallback: known.check, HostKeyAlgorithms: known.algorithms(),
 		// Its banner is not passed on: the client is signed in already, and the bytes
@@ -71,7 +72,7 @@ func (c *conn) login(ctx context.Context, up *session.Upstream) (link, error) {
 		return link{}, &session.Failed{Say: "the target " + target.Name + " does not let the gate log in as " + role.Name + "; ask the platform team", Err: err}
 	}
 	_ = conn.SetDeadline(time.Time{}) // as above
-	return link{client, channels, requests}, nil
+	return link{client, channels, requests, socket}, nil
 }
 
 // auth is how the gate proves itself to the target.
