@@ -2,6 +2,7 @@ package http
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -186,6 +187,10 @@ func (l *live) whyNot(ctx context.Context, err error) error {
 	}
 	if errors.Is(err, record.ErrEncoding) {
 		return &session.Failed{Say: "the target " + l.site.target + " answers in an encoding that cannot be recorded; ask the platform team", Err: err}
+	}
+	var stranger *tls.CertificateVerificationError
+	if errors.As(err, &stranger) {
+		return &session.Failed{Say: "the target " + l.site.target + " does not show the certificate that the policy asks for; ask the platform team", Err: err}
 	}
 	var size *http.MaxBytesError
 	if errors.As(err, &size) {
