@@ -26,7 +26,7 @@ import (
 // A Config is a provider to start.
 type Config struct {
 	Addr        string          // such as 127.0.0.1:0
-	Host        string          // the name in the issuer's URL, one that Certificate holds; default: Addr's
+	Host        string          // the name in the issuer's URL, one that Certificate holds, and the port where something stands before this; default: Addr's
 	Certificate tls.Certificate // for TLS, which there is no way without
 	Users       []User
 	Clients     []Client
@@ -123,7 +123,9 @@ func newProvider(c Config, addr string) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Host != "" {
+	if h, p, err := net.SplitHostPort(c.Host); err == nil {
+		host, port = h, p
+	} else if c.Host != "" {
 		host = c.Host
 	}
 	issuer := "https://" + net.JoinHostPort(host, port)

@@ -62,7 +62,10 @@ func (r *renewal) GetSubject() string             { return r.user }
 func (r *renewal) SetCurrentScopes(list []string) { r.scopes = list }
 
 // client is a Client as the library sees it (op.Client).
-type client struct{ Client }
+type client struct {
+	Client
+	ahead time.Duration // of the provider's clock
+}
 
 func (c *client) GetID() string                       { return c.ID }
 func (c *client) RedirectURIs() []string              { return c.RedirectURLs }
@@ -74,10 +77,10 @@ func (c *client) ResponseTypes() []oidc.ResponseType {
 
 func (c *client) LoginURL(id string) string           { return loginPath + "?id=" + url.QueryEscape(id) }
 func (c *client) AccessTokenType() op.AccessTokenType { return op.AccessTokenTypeBearer }
-func (c *client) IDTokenLifetime() time.Duration      { return accessLife }
+func (c *client) IDTokenLifetime() time.Duration      { return accessLife + 2*c.ahead } // the library takes ClockSkew off the end as well
 func (c *client) DevMode() bool                       { return false }
 func (c *client) IsScopeAllowed(string) bool          { return false }
-func (c *client) ClockSkew() time.Duration            { return 0 }
+func (c *client) ClockSkew() time.Duration            { return -c.ahead }
 
 // IDTokenUserinfoClaimsAssertion puts e-mail and groups into the ID token too, as
 // most providers do that gates are used with.

@@ -38,6 +38,7 @@ type store struct {
 	tokens   map[string]issued // access tokens by id
 	refresh  map[string]issued // refresh tokens by value
 	keys     []*signingKey     // the last one signs; those before still verify
+	ahead    time.Duration     // of the clock
 }
 
 type account struct {
@@ -266,7 +267,9 @@ func (s *store) GetClientByClientID(_ context.Context, id string) (op.Client, er
 	if !ok {
 		return nil, errors.New("there is no such client")
 	}
-	return &client{c}, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &client{c, s.ahead}, nil
 }
 
 func (s *store) AuthorizeClientIDSecret(_ context.Context, id, secret string) error {

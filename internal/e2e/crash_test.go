@@ -1,9 +1,13 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -18,6 +22,22 @@ import (
 type acknowledged struct {
 	mu  sync.Mutex
 	ids []string
+	all map[string]int // what went through, by protocol
+}
+
+func (a *acknowledged) counts(what string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.all == nil {
+		a.all = map[string]int{}
+	}
+	a.all[what]++
+}
+
+func (a *acknowledged) had(what string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.all[what]
 }
 
 func (a *acknowledged) add(id string) {
@@ -26,27 +46,30 @@ func (a *acknowledged) add(id string) {
 	a.ids = append(a.ids, id)
 }
 
-// load makes requests and statements until stop is closed or the gate has gone.
-func (d *demo) load(t *testing.T, alice *browser, token string, done *acknowledged, stop <-chan struct{}) *sync.WaitGroup {
+// tokens are of one grant for each protocol.
+type tokens struct{ psql, ssh, web string }
+
+// granted has Bob say yes to Alice, and makes a token.
+func (d *demo) granted(t *testing.T, target, role string) string {
 	t.Helper()
-	var busy sync.WaitGroup
-	for range 3 {
-		term := d.psql(t, "writer+token", []string{"PGPASSWORD=" + token})
-		busy.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				case <-term.ended:
-					return
-				default:
-				}
-				if _, err := fmt.Fprintln(term.in, "UPDATE outbox SET sent = now() WHERE id = 1; SELECT count(*) FROM orders;"); err != nil {
-					return
-				}
-			}
-		})
+	alice, bob := d.signedIn(t, "alice@example.com"), d.signedIn(t, "bob@example.com")
+	var r session.Request
+	if err := alice.call(http.MethodPost, "/api/v1/requests", fmt.Sprintf(`{"target":%q,"role":%q,"reason":"load","duration":"15m"}`, target, role), &r); err != nil {
+		t.Fatal(err)
 	}
+	if err := bob.call(http.MethodPost, "/api/v1/requests/"+r.ID+"/approve", "{}", &r); err != nil {
+		t.Fatal(err)
+	}
+	var made struct{ Token string }
+	if err := alice.call(http.MethodPost, "/api/v1/grants/"+r.Grant+"/token", "{}", &made); err != nil {
+		t.Fatal(err)
+	}
+	return made.Token
+}
+
+// until does something again and again, until it fails or stop is closed: around a crash
+// an error is no surprise.
+func until(busy *sync.WaitGroup, stop <-chan struct{}, do func() error) {
 	busy.Go(func() {
 		for {
 			select {
@@ -54,12 +77,63 @@ func (d *demo) load(t *testing.T, alice *browser, token string, done *acknowledg
 				return
 			default:
 			}
-			id, err := alice.askAndWithdraw()
-			if err != nil {
-				return // the gate has gone
+			if do() != nil {
+				return
 			}
+		}
+	})
+}
+
+// load makes requests, and sessions of every protocol, until stop is closed or the gate
+// has gone.
+func (d *demo) load(t *testing.T, alice *browser, by tokens, done *acknowledged, stop <-chan struct{}) *sync.WaitGroup {
+	t.Helper()
+	var busy sync.WaitGroup
+	for range 3 {
+		term := d.psql(t, "writer+token", []string{"PGPASSWORD=" + by.psql})
+		until(&busy, stop, func() error {
+			_, err := fmt.Fprintln(term.in, "UPDATE outbox SET sent = now() WHERE id = 1; SELECT count(*) FROM orders;")
+			return err
+		})
+	}
+	home := t.TempDir()
+	env := append(os.Environ(), "HOME="+home, "SSH_ASKPASS_REQUIRE=force", "DISPLAY=none", "SSH_ASKPASS="+script(t, "echo "+by.ssh))
+	host, port, err := net.SplitHostPort(d.SSH)
+	if err != nil {
+		t.Fatalf("the demo has no web-1: %v", err)
+	}
+	until(&busy, stop, func() error {
+		cmd := exec.Command("ssh", "-F", "/dev/null", "-p", port, "-o", "UserKnownHostsFile="+filepath.Join(d.Dir, "known_hosts"), "-o", "StrictHostKeyChecking=yes",
+			"-o", "PubkeyAuthentication=no", "deploy+token@web-1@"+host, "head -c 100000 /dev/zero")
+		cmd.Env = env
+		if err := cmd.Run(); err != nil {
+			return err
+		}
+		done.counts("ssh")
+		return nil
+	})
+	until(&busy, stop, func() error {
+		request, err := http.NewRequest(http.MethodPost, d.App+"/api/echo", strings.NewReader(strings.Repeat("x", 10_000)))
+		if err != nil {
+			return err
+		}
+		request.Header.Set("Authorization", "Bearer "+by.web)
+		answer, err := alice.http.Do(request)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, answer.Body)
+		if err = errors.Join(err, answer.Body.Close()); err == nil && answer.StatusCode == http.StatusOK {
+			done.counts("http")
+		}
+		return err
+	})
+	until(&busy, stop, func() error {
+		id, err := alice.askAndWithdraw()
+		if err == nil {
 			done.add(id)
 		}
+		return err
 	})
 	return &busy
 }
@@ -73,14 +147,14 @@ func (b *browser) askAndWithdraw() (string, error) {
 	return r.ID, b.call(http.MethodPost, "/api/v1/requests/"+r.ID+"/withdraw", "", nil)
 }
 
-// After kill -9 at random points under load: the record is clean, nothing that was
+// After kill -9 at random points under load of all protocols: the record is clean, nothing that was
 // acknowledged is lost, requests and grants are as they were, and what was live is
 // closed in the record.
 func TestKillNineAndRestart(t *testing.T) {
 	t.Parallel()
 	d := ownDemo(t)
 	grant := d.asked(t, "writer", "20m", "bob@example.com", "carol@example.com")
-	token := d.token(t)
+	by := tokens{psql: d.token(t), ssh: d.granted(t, "web-1", "deploy"), web: d.granted(t, "app", "user")}
 	alice := d.signedIn(t, "alice@example.com")
 	var pending session.Request
 	if err := alice.call(http.MethodPost, "/api/v1/requests", `{"target":"orders","role":"reader","reason":"stays","duration":"30m"}`, &pending); err != nil {
@@ -89,8 +163,18 @@ func TestKillNineAndRestart(t *testing.T) {
 	done := &acknowledged{}
 	for round := range 3 {
 		stop := make(chan struct{})
-		busy := d.load(t, alice, token, done, stop)
-		d.signedIn(t, "sam@example.com").live(t, 3)
+		before := map[string]int{"ssh": done.had("ssh"), "http": done.had("http")}
+		busy := d.load(t, alice, by, done, stop)
+		sam := d.signedIn(t, "sam@example.com")
+		eventually(t, "everybody to be at work", func() bool {
+			n := 0
+			for _, s := range list[session.Record](t, sam, "sessions", "?state=live") {
+				if s.Key.Target == "orders" {
+					n++
+				}
+			}
+			return n == 3 && done.had("ssh") > before["ssh"] && done.had("http") > before["http"]
+		})
 		time.AfterFunc(time.Duration(rand.IntN(700))*time.Millisecond, func() { _ = d.cmd.Process.Kill() })
 		<-d.ended
 		close(stop)
@@ -112,7 +196,7 @@ func TestKillNineAndRestart(t *testing.T) {
 		t.Errorf("verify says %s", out)
 	}
 	// The grant still serves.
-	shown, err := d.psql(t, "writer+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'after the crash'").ends(t)
+	shown, err := d.psql(t, "writer+token", []string{"PGPASSWORD=" + by.psql}, "-c", "SELECT 'after the crash'").ends(t)
 	if err != nil || !strings.Contains(shown, "after the crash") {
 		t.Errorf("(%v) it shows:\n%s", err, shown)
 	}
@@ -133,9 +217,9 @@ func (d *demo) afterCrash(t *testing.T, alice *browser, grant session.Grant, pen
 	if crashed == 0 {
 		t.Error("no session is closed as crashed")
 	}
-	now := d.activeGrant(t)
-	if now.ID != grant.ID || !now.Ends.Equal(grant.Ends) {
-		t.Errorf("the grant was %s until %v, and is %s until %v", grant.ID, grant.Ends, now.ID, now.Ends)
+	var now session.Grant
+	if err := alice.call(http.MethodGet, "/api/v1/grants/"+grant.ID, "", &now); err != nil || now.State != session.GrantActive || !now.Ends.Equal(grant.Ends) {
+		t.Errorf("the grant was active until %v, and is %s until %v (%v)", grant.Ends, now.State, now.Ends, err)
 	}
 	var r session.Request
 	if err := alice.call(http.MethodGet, "/api/v1/requests/"+pending.ID, "", &r); err != nil || r.State != session.RequestPending || !r.TimesOut.Equal(pending.TimesOut) {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ type issuerOptions struct {
 	ca          []byte
 	secret      string
 	port        int
+	behind      int // the provider's own port, where something stands before it; 0: port
 	people      []devidp.User
 }
 
@@ -246,7 +248,7 @@ func (m *machine) startProvider(t *testing.T, secret string) {
 	t.Helper()
 	var err error
 	m.idp, err = devidp.Start(devidp.Config{
-		Addr: fmt.Sprintf("127.0.0.1:%d", m.issuer.port), Host: "localhost", Certificate: m.issuer.certificate, Users: m.issuer.people,
+		Addr: fmt.Sprintf("127.0.0.1:%d", cmp.Or(m.issuer.behind, m.issuer.port)), Host: fmt.Sprintf("localhost:%d", m.issuer.port), Certificate: m.issuer.certificate, Users: m.issuer.people,
 		Clients: []devidp.Client{{ID: "sallyport", Secret: secret, RedirectURLs: []string{m.Web + "/callback"}}},
 	})
 	if err != nil {
