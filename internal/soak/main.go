@@ -2,7 +2,8 @@
 // make soak. PostgreSQL, SSH and HTTP sessions come and go under grants that are asked for,
 // approved and end; some are held and hang up; the gate is stopped and killed and started
 // again. At the end memory, file descriptors, threads and the size of the store's
-// write-ahead log must be what they were in the first tenth, and the record must verify.
+// write-ahead log must be what they were in the first tenth. Then crowds stand before it,
+// and it is killed at random points under the same load, and the record must verify.
 package main
 
 import (
@@ -11,11 +12,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,17 +26,18 @@ import (
 func main() {
 	binary := flag.String("binary", "bin/sallyport", "the program to try")
 	length := flag.Duration("for", time.Hour, "how long")
+	rounds := flag.Int("kills", 200, "how often to kill the gate at random points afterwards")
 	docs := flag.String("docs", "docs", "folder for soak.md and its plots; empty: print only")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *binary, *length, *docs); err != nil {
+	if err := run(ctx, *binary, *length, *rounds, *docs); err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, binary string, length time.Duration, docs string) error {
+func run(ctx context.Context, binary string, length time.Duration, rounds int, docs string) error {
 	dir, err := os.MkdirTemp("", "sallyport-soak-")
 	if err != nil {
 		return err
@@ -45,18 +47,16 @@ func run(ctx context.Context, binary string, length time.Duration, docs string) 
 		return err
 	}
 	s := &soak{binary: binary, dir: filepath.Join(dir, "demo"), length: length, begun: time.Now()}
-	err = s.lives(ctx)
-	if ctx.Err() != nil {
-		return errors.New("interrupted")
+	for _, part := range []func(context.Context) error{s.lives, s.crowds, func(ctx context.Context) error { return s.killed(ctx, rounds) }} {
+		if err := part(ctx); err != nil || ctx.Err() != nil {
+			return errors.Join(err, ctx.Err())
+		}
 	}
-	if err != nil {
-		return err
-	}
-	out, err := exec.CommandContext(ctx, binary, "audit", "verify", "--config", filepath.Join(s.dir, "proxy.hcl")).CombinedOutput()
+	out, err := s.verify(ctx)
 	if err != nil {
 		return fmt.Errorf("the record: %w\n%s", err, out)
 	}
-	r := s.report(string(out))
+	r := s.report(out)
 	fmt.Print(r.text)
 	if docs != "" {
 		if err := r.write(docs); err != nil {
@@ -71,6 +71,10 @@ type soak struct {
 	binary, dir string
 	length      time.Duration
 	begun       time.Time
+
+	crowded []crowd
+	kills   *kills      // nil until they begin
+	dying   atomic.Bool // by kill -9, now
 
 	mu      sync.Mutex
 	samples []sample
@@ -119,7 +123,7 @@ var identifier = regexp.MustCompile(`/[0-9A-Za-z]{22}/`)
 
 // failed notes an error of a worker. Around a stop they are no surprise.
 func (s *soak) failed(ctx context.Context, what string, err error) {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || s.dying.Load() {
 		return
 	}
 	s.mu.Lock()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,6 +11,11 @@ import (
 	"strings"
 	"time"
 )
+
+// about stands before the figures.
+//
+//go:embed soak.md
+var about string
 
 // A report is what a soak found.
 type report struct {
@@ -29,7 +35,8 @@ func median(of []float64) float64 {
 func (s *soak) report(verified string) report {
 	r := report{plots: map[string]string{}}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Soak\n\nWritten by `make soak`: a demo kept busy for %v, stopped and killed and started again %d times.\n\n", s.length, s.counts["restarts"]-1)
+	b.WriteString(about)
+	fmt.Fprintf(&b, "\n## The last run\n\nA demo kept busy for %v, stopped and killed and started again %d times.\n\n", s.length, s.counts["restarts"]-1)
 	b.WriteString("| what | first tenth | last tenth | most | allowed |\n|---|---|---|---|---|\n")
 	for i, m := range measures {
 		first, last, most := s.tenths(i)
@@ -45,6 +52,7 @@ func (s *soak) report(verified string) report {
 		fmt.Fprintf(&b, "| %s | %d |\n", what, s.counts[what])
 	}
 	fmt.Fprintf(&b, "\nThe latest cut came %v after its grant's end, measured at the client. The record: %s\n", s.latest.Round(time.Millisecond), strings.TrimSpace(verified))
+	s.afterwards(&b)
 	if len(s.errs) > 0 {
 		b.WriteString("\nWhat workers met that they did not expect:\n\n")
 		for _, what := range slices.Sorted(maps.Keys(s.errs)) {
@@ -57,6 +65,16 @@ func (s *soak) report(verified string) report {
 	}
 	r.text = b.String()
 	return r
+}
+
+// afterwards says what the crowds and the kills did.
+func (s *soak) afterwards(b *strings.Builder) {
+	b.WriteString("\n| a crowd before the gate | how many | there after | a session by token meanwhile, at the most | memory of the gate | all gone after |\n|---|---|---|---|---|---|\n")
+	for _, w := range s.crowded {
+		fmt.Fprintf(b, "| %s | %d | %.1f s | %.1f s | %+.0f MiB | %.1f s |\n", w.name, w.people, w.took.Seconds(), w.longest.Seconds(), w.memory, w.left.Seconds())
+	}
+	fmt.Fprintf(b, "\nKilled by kill -9 at %d random points under the same load: the record verified after each, and of %d acknowledged requests that were looked for %d were lost. The slowest start after one took %.1f s, database and all.\n",
+		s.kills.rounds, s.kills.acknowledged, s.kills.lost, s.kills.latest.Seconds())
 }
 
 // tenths are the medians of the first and the last tenth, and the most of all.

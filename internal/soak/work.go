@@ -76,7 +76,9 @@ func (s *soak) work(ctx context.Context, d *demorun.Demo) error {
 		}
 		return c.untilTheEnd(ctx) // after the others, for they ask for the same
 	})
-	wg.Go(func() { s.sample(ctx, d.PID()) })
+	if s.kills == nil { // such a life is too short to say anything
+		wg.Go(func() { s.sample(ctx, d.PID()) })
+	}
 	wg.Wait()
 	return nil
 }
