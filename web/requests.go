@@ -97,6 +97,7 @@ type requestPage struct {
 	Past     []session.Request // of the same person and target, decided before
 	Now      []session.Grant   // what the person has on the target now
 	Here     string
+	Again    string // where to ask once more, after an end without a yes; empty: nowhere
 }
 
 func (s *Web) request(v *visit) error {
@@ -150,8 +151,22 @@ func (s *Web) showRequest(v *visit, code int, r session.Request, verdict session
 		return err
 	}
 	page.Now = slices.DeleteFunc(page.Now, func(g session.Grant) bool { return g.Request == r.ID })
+	if page.Mine && r.State != session.RequestPending && r.State != session.RequestApproved && r.Extends == "" {
+		page.Again = askAgain(r, v.r.URL.Query().Get("to"))
+	}
 	data.Body = page
 	return s.show(v, code, "request", data)
+}
+
+// askAgain is the form with what was asked for before.
+func askAgain(r session.Request, to string) string {
+	q := url.Values{"target": {r.Input.Target}, "role": {r.Input.Role}}
+	for name, value := range map[string]string{"object": r.Input.Object, "reason": r.Input.Reason, "ticket": r.Input.Ticket, "to": to} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	return "/requests/new?" + q.Encode()
 }
 
 // missing says whose yes is still needed: "1 of dba".

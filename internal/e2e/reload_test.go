@@ -1,14 +1,36 @@
 package e2e
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/gorilla/websocket"
+
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/session"
 )
+
+// hangup has the gate read everything again, and waits until it says so.
+func (m *machine) hangup(t *testing.T, want ...string) {
+	t.Helper()
+	from := len(m.log.String())
+	if err := m.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range want {
+		m.says(t, from, text)
+	}
+}
 
 // A real SIGHUP to the real program: a release of the policy, certificates and credentials
 // are taken over; what has to wait for a restart is named; what is refused changes
@@ -22,17 +44,7 @@ func TestReloadByHangup(t *testing.T) {
 	kept, _ := m.opened(t, "20m")
 	kept.types(t, "SELECT 'before' || ' reload';")
 	kept.says(t, "before reload")
-	hangup := func(want ...string) string {
-		t.Helper()
-		from := len(m.log.String())
-		if err := m.cmd.Process.Signal(syscall.SIGHUP); err != nil {
-			t.Fatal(err)
-		}
-		for _, text := range want {
-			m.says(t, from, text)
-		}
-		return m.log.String()[from:]
-	}
+	hangup := func(want ...string) { m.hangup(t, want...) }
 
 	// Nothing changed; then an unsigned change, which is refused.
 	hangup("msg=reloaded policy=1", "need_restart=[]")
@@ -89,4 +101,128 @@ func TestReloadByHangup(t *testing.T) {
 	if out := m.verify(t); !strings.HasPrefix(out, "verified: ") {
 		t.Errorf("verify says %s", out)
 	}
+}
+
+// certify gives the gate's listener another certificate, of a CA that browsers know.
+func (m *machine) certify(t *testing.T, hosts ...string) *x509.Certificate {
+	t.Helper()
+	caPEM, caKey, err := identity.NewServerCA("e2e", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := identity.LoadServerCA(caPEM, caKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key, err := ca.IssueServer(hosts, nil, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.write(t, "tls/gate.crt", string(cert))
+	m.write(t, "tls/gate.key", string(key))
+	m.roots.AppendCertsFromPEM(caPEM)
+	return pair.Leaf
+}
+
+// A certificate is replaced under live connections of a web application: a websocket and a
+// kept connection go on, whoever comes next is shown the new one, and one that cannot be
+// used changes nothing.
+func TestCertificatesAreReplacedUnderLiveConnections(t *testing.T) {
+	t.Parallel()
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			_, _ = io.WriteString(w, "<p>application</p>")
+			return
+		}
+		socket, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer socket.Close()
+		for {
+			kind, text, err := socket.ReadMessage()
+			if err != nil || socket.WriteMessage(kind, text) != nil {
+				return
+			}
+		}
+	}))
+	t.Cleanup(app.Close)
+	m := newMachine(t)
+	_, port, _ := strings.Cut(m.Web, "localhost:")
+	first := m.certify(t, "localhost", "app.test")
+	m.edit(t, m.at("policy", "policy", "targets.hcl"), "target ", fmt.Sprintf("target \"app\" {\n  protocol = \"http\"\n  address  = %q\n  tls { mode = \"off\" }\n  options {\n    host      = \"app.test\"\n    websocket = true\n  }\n  role \"user\" {}\n}\ntarget ", app.Listener.Addr()))
+	m.edit(t, m.at("policy", "policy", "rules.hcl"), `rule "orders-read" {`, "rule \"app\" {\n  target  = { name = \"app\" }\n  role    = [\"user\"]\n  who     = { groups = [\"engineering\"] }\n  longest = \"1h\"\n}\n\nrule \"orders-read\" {")
+	m.release(t)
+	m.serve(t)
+
+	alice, address := m.browser(t, "alice@example.com"), "https://app.test:"+port
+	p := alice.open(t, address+"/") // its rule asks nobody
+	if p.text != "application" {
+		t.Fatalf("%s: %d %s", p.url, p.status, p.text)
+	}
+	// asks says which certificate was shown, and whether the connection is a kept one.
+	asks := func(c *http.Client) (shown *x509.Certificate, kept bool) {
+		t.Helper()
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { kept = i.Reused }})
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		if _, err := io.Copy(io.Discard, answer.Body); err != nil || answer.StatusCode != http.StatusOK {
+			t.Fatalf("answered %d, %v", answer.StatusCode, err)
+		}
+		return answer.TLS.PeerCertificates[0], kept
+	}
+	dialer := websocket.Dialer{TLSClientConfig: &tls.Config{RootCAs: m.roots}, Jar: alice.http.Jar, NetDialContext: alice.http.Transport.(*http.Transport).DialContext}
+	socket, answer, err := dialer.DialContext(t.Context(), "wss"+strings.TrimPrefix(address, "https")+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	defer socket.Close()
+	echoes := func() {
+		t.Helper()
+		err := socket.WriteMessage(websocket.TextMessage, []byte("still here"))
+		if err == nil {
+			_, _, err = socket.ReadMessage()
+		}
+		if err != nil {
+			t.Fatalf("the websocket was dropped: %v", err)
+		}
+	}
+	echoes()
+	asks(alice.http)
+
+	second := m.certify(t, "localhost", "app.test")
+	m.hangup(t, "msg=reloaded", "need_restart=[]")
+	newcomer := func() *x509.Certificate {
+		t.Helper()
+		fresh := m.browser(t, "alice@example.com")
+		fresh.http.Jar = alice.http.Jar
+		shown, _ := asks(fresh.http)
+		return shown
+	}
+	look := func(what string) {
+		t.Helper()
+		echoes()
+		if shown, kept := asks(alice.http); !kept || !shown.Equal(first) {
+			t.Errorf("%s: the kept connection was dropped", what)
+		}
+		if shown := newcomer(); !shown.Equal(second) {
+			t.Errorf("%s: a newcomer is shown the certificate %v", what, shown.SerialNumber)
+		}
+	}
+	look("a new certificate")
+	m.write(t, "tls/gate.key", "no key")
+	m.hangup(t, `msg="not reloaded"`)
+	look("a key that is none")
 }

@@ -206,4 +206,58 @@ var httpLate = []Guard{
 		"||",
 		"./protocols/http", "TestClickjacking", "clickjacking: signing in within a frame",
 	},
+	{
+		"protocols/http.credential-forged", "protocols/http/relay.go",
+		"\t\t\tif alike(name, l.to.header) {",
+		"\t\t\tif alike(name, l.to.header) && false {",
+		"./protocols/http", "TestCredentials", "silent defaults and spelling: X_Api_Key beside the credential",
+	},
+	{
+		"protocols/http.credential-text", "protocols/http/upstream.go",
+		`if o.Auth != "certificate" && !httpguts.ValidHeaderFieldValue(text) {`,
+		"if false {",
+		"./protocols/http", "TestCredentialsThatCannotBeShown", "requests read in two ways: a credential with a line break",
+	},
+	{
+		"protocols/http.header-text", "protocols/http/relay.go",
+		"\t\tif r < ' ' || r == 0x7f {",
+		"\t\tif r == 0x7f {",
+		"./protocols/http", "TestPlainHeaders", "identity header forged by a name with a line break",
+	},
+	{
+		"protocols/http.long-asks", "protocols/http/relay.go",
+		"\tif l.site.MaxBody > 0 && r.ContentLength > l.site.MaxBody {",
+		"\tif l.site.MaxBody > 0 && false {",
+		"./protocols/http", "TestCurlUploads", "an oversized body that is read before it is refused",
+	},
+	{
+		"protocols/http.loose-scope", "protocols/http/path.go",
+		"\tif err := plainPath(path, false); err != nil {",
+		"\tif err := plainPath(path, true); err != nil {",
+		"./protocols/http", "TestLoosePaths", "path matched is not the path forwarded: a loose target under a strict grant",
+	},
+	{
+		"protocols/http.key-lead", "protocols/http/identity.go",
+		"!now.Before(begins.Add(-keyLead)) {",
+		"!now.Before(begins) {",
+		"./protocols/http", "TestKeysChange", "a signature that its reader cannot check",
+	},
+	{
+		"protocols/http.key-ends", "protocols/http/identity.go",
+		"now.After(s.keys[1].from.Add(keyLinger)) {",
+		"false {",
+		"./protocols/http", "TestKeysChange", "an old key is believed for ever",
+	},
+	{
+		"protocols/http.idle", "protocols/http/live.go",
+		"\tleft := l.h.idle - time.Since(l.since)",
+		"\tleft := l.h.idle",
+		"./protocols/http", "TestIdleSessionsEnd", "live connections outlive their use: an idle session",
+	},
+	{
+		"protocols/http.idle-bound", "protocols/http/protocol.go",
+		"h.idle <= 0 || h.idle > maxIdle {",
+		"h.idle <= 0 {",
+		"./protocols/http", "TestIdleIsAtMostFiveMinutes", "live connections outlive their use: an idle session",
+	},
 }

@@ -96,13 +96,22 @@ func enter(t *testing.T, ctx context.Context, u devidp.User, address string) { /
 func browserApp(gate func() string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/clock", func(w http.ResponseWriter, r *http.Request) {
-		socket, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
+		socket, err := (&websocket.Upgrader{EnableCompression: true}).Upgrade(w, r, nil) // as Chromium offers it
 		if err != nil {
 			return
 		}
 		defer socket.Close()
 		for n := range 10_000 {
 			if socket.WriteMessage(websocket.TextMessage, []byte(fmt.Sprint("tick ", n))) != nil {
+				return
+			}
+			<-time.After(20 * time.Millisecond)
+		}
+	})
+	mux.HandleFunc("/events", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for n := range 10_000 {
+			if _, err := fmt.Fprintf(w, "data: event %d\n\n", n); err != nil || http.NewResponseController(w).Flush() != nil {
 				return
 			}
 			<-time.After(20 * time.Millisecond)
@@ -136,10 +145,13 @@ func browserApp(gate func() string) http.Handler {
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
-		_, _ = fmt.Fprintf(w, `<!doctype html><title>app</title><h1>Application at %s</h1><p id=clock>none</p><script>
+		_, _ = fmt.Fprintf(w, `<!doctype html><title>app</title><h1>Application at %s</h1><p id=clock>none</p><p id=stream>none</p><script>
 			const s = new WebSocket("wss://" + location.host + "/clock");
 			s.onmessage = (e) => { clock.textContent = e.data; };
 			s.onclose = (e) => { clock.textContent = "closed " + e.code + " " + e.reason; };
+			const events = new EventSource("/events");
+			events.onmessage = (e) => { stream.textContent = e.data; };
+			events.onerror = () => { stream.textContent = "stream over"; };
 		</script>`, r.URL.Path)
 	})
 	return mux
@@ -164,7 +176,7 @@ func TestBrowser(t *testing.T) {
 	asks(t, alice)
 	enter(t, bob, people["bob"], w.gate+"/requests")
 	chromiumtest.Run(t, bob, "approve", chromiumtest.Text("app"), chromiumtest.Click(`a[href^="/requests/"]:not([href$=new])`), chromiumtest.Text("What a yes opens"), chromiumtest.Click(`button[value=yes]`), chromiumtest.Text("Approved"))
-	chromiumtest.Run(t, alice, "is let in", chromiumtest.Text("Application at /deep/page"), chromiumtest.Text("tick 5"))
+	chromiumtest.Run(t, alice, "is let in", chromiumtest.Text("Application at /deep/page"), chromiumtest.Text("tick 5"), chromiumtest.Text("event 5"))
 	at, err := chromedp.Run(alice, chromedp.Location())
 	must(t, err)
 	if at != w.app+"/deep/page?a=b" {
@@ -188,10 +200,10 @@ func TestBrowser(t *testing.T) {
 		t.Fatalf("live: %+v", list)
 	}
 	must(t, w.Revoke(t.Context(), sam, list[0].Grant, "enough"))
-	chromiumtest.Run(t, alice, "is cut", chromiumtest.Text("closed 1008 your access was revoked by sam@example.com"))
+	chromiumtest.Run(t, alice, "is cut", chromiumtest.Text("closed 1008 your access was revoked by sam@example.com"), chromiumtest.Text("stream over"))
 	chromiumtest.Run(t, alice, "is told", chromedp.Reload(), chromiumtest.Text("Your access was revoked by sam@example.com"))
 
-	approve := func(length time.Duration) {
+	answer := func(v session.Verdict) {
 		t.Helper()
 		var pending []session.Request
 		eventually(t, "nothing is asked for", func() bool {
@@ -199,19 +211,26 @@ func TestBrowser(t *testing.T) {
 			must(t, err)
 			return len(pending) == 1
 		})
-		_, err := w.Decide(t.Context(), dba, pending[0].ID, session.Verdict{Yes: true, Duration: length})
+		_, err := w.Decide(t.Context(), dba, pending[0].ID, v)
 		must(t, err)
 	}
 	chromiumtest.Run(t, alice, "asks again", chromiumtest.Click(`main a`))
 	asks(t, alice)
-	approve(10 * time.Second)
-	chromiumtest.Run(t, alice, "is let in again", chromiumtest.Text("tick 5"))
+	answer(session.Verdict{Word: "say which ticket"})
+	chromiumtest.Run(t, alice, "is denied", chromiumtest.Text("Denied by bob@example.com. Nothing is opened"), chromiumtest.Text("“say which ticket”"))
+	chromiumtest.Run(t, alice, "is told what to do", chromiumtest.Click(`#decide a[href^="/requests/new?"]`), chromiumtest.Text("Ask for access"),
+		chromiumtest.Shows(`document.querySelector("select").value === "app as careful" && document.querySelector("textarea").value === "INC-7"`))
+	asks(t, alice)
+	answer(session.Verdict{Yes: true, Duration: 10 * time.Second})
+	chromiumtest.Run(t, alice, "is let in again", chromiumtest.Text("Application at /deep/page"), chromiumtest.Text("tick 5"))
 	chromiumtest.Run(t, alice, "is cut at the end", chromiumtest.Text("closed 1008 your access to app ended at"))
 	chromiumtest.Run(t, alice, "is told of the end", chromedp.Reload(), chromiumtest.Text("Your access to app ended at"))
 
-	// Without scripts the waiting page loads itself again.
-	chromiumtest.Run(t, alice, "asks without scripts", chromiumtest.NoScript(), chromiumtest.Click(`main a`))
-	asks(t, alice)
-	approve(0)
-	chromiumtest.Run(t, alice, "is let in without scripts", chromiumtest.Text("Application at /deep/page"))
+	// Without scripts, from the sign-in on: the waiting page loads itself again.
+	plain := window()
+	chromiumtest.Run(t, plain, "switches scripts off", chromiumtest.NoScript())
+	enter(t, plain, people["alice"], w.app+"/.sallyport/begin?role=careful&to=/plain")
+	asks(t, plain)
+	answer(session.Verdict{Yes: true})
+	chromiumtest.Run(t, plain, "is let in without scripts", chromiumtest.Text("Application at /plain"), chromiumtest.Text("none"))
 }

@@ -315,7 +315,6 @@ func (c *conn) site(w http.ResponseWriter, r *http.Request, s *site) {
 			c.linger(w)
 		}
 	}()
-	defer l.leave()
 	lingers = c.forward(w, r, l)
 }
 
@@ -329,13 +328,7 @@ func sameSite(r *http.Request, s *site) error {
 		}
 		return &refusal{status: http.StatusForbidden, say: "this came from another site; nothing was sent on"}
 	}
-	cross := http.NewCrossOriginProtection()
-	for _, origin := range s.Origins {
-		if err := cross.AddTrustedOrigin(origin); err != nil {
-			return &session.Failed{Say: "the origins of target " + s.target + " cannot be read; ask the policy's authors", Err: err}
-		}
-	}
-	if cross.Check(r) != nil {
+	if s.cross.Check(r) != nil {
 		return &refusal{status: http.StatusForbidden, say: "this came from another site; nothing was sent on"}
 	}
 	return nil

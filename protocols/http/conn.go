@@ -41,6 +41,7 @@ type conn struct {
 	plain    *framed              // nil with HTTP/2
 	state    *tls.ConnectionState // nil without TLS
 	requests sync.WaitGroup
+	taken    chan *dialogue // by a websocket; capacity 1
 }
 
 // socket tells when net/http, or who hijacked from it, has closed the connection.
@@ -69,7 +70,7 @@ func (s *socket) Close() error {
 // NetConn is the connection under it, for proxy.Relay and proxy.Reset.
 func (s *socket) NetConn() net.Conn { return s.Conn }
 
-// serve hands the connection to an http.Server of its own and returns when it is closed.
+// serve has the connection answered, and returns when it is closed.
 func (c *conn) serve(ctx context.Context) error {
 	top, err := c.handshake(ctx)
 	if err != nil {
@@ -78,6 +79,16 @@ func (c *conn) serve(ctx context.Context) error {
 	if err := c.base.SetDeadline(time.Time{}); err != nil { // from here net/http's limits hold
 		return fmt.Errorf("clear the handshake's deadline: %w", err)
 	}
+	talks, err := c.answer(ctx, top)
+	if talks != nil { // nothing of net/http is left: an idle websocket takes little memory
+		talks.run(ctx)
+	}
+	return err
+}
+
+// answer hands the connection to an http.Server of its own and returns when it is closed,
+// or when a websocket has taken it.
+func (c *conn) answer(ctx context.Context, top net.Conn) (talks *dialogue, err error) {
 	srv := &http.Server{
 		Handler: c, ReadHeaderTimeout: c.h.limits.head, IdleTimeout: c.h.limits.idle, MaxHeaderBytes: maxHead,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is refused here like everything ambiguous
@@ -99,6 +110,7 @@ func (c *conn) serve(ctx context.Context) error {
 	default:
 	}
 	select {
+	case talks = <-c.taken:
 	case <-c.socket.gone:
 	case <-stopped:
 		select { // a Server that shuts down before it has the connection drops it without a word
@@ -111,14 +123,21 @@ func (c *conn) serve(ctx context.Context) error {
 		cancel()
 	case <-ctx.Done():
 	}
-	_ = srv.Close()
-	_ = c.socket.Close() // also where somebody hijacked it
+	_ = srv.Close() // it knows nothing of what was taken
+	if talks == nil {
+		_ = c.socket.Close()
+	}
 	err = <-served
 	c.requests.Wait()
-	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
-		return nil
+	select {
+	case late := <-c.taken: // while all of it was closed
+		talks = late
+	default:
 	}
-	return err
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return talks, nil
+	}
+	return talks, err
 }
 
 // handshake is TLS with the client, within the deadline that the connection came with.
@@ -128,7 +147,9 @@ func (c *conn) handshake(ctx context.Context) (net.Conn, error) {
 		return c.plain, nil
 	}
 	t := tls.Server(c.socket, c.h.tls)
-	if err := t.HandshakeContext(ctx); err != nil {
+	done := make(chan error, 1)
+	go func() { done <- t.HandshakeContext(ctx) }() // its deep stack would stay as long as the connection
+	if err := <-done; err != nil {
 		return nil, fmt.Errorf("tls handshake: %w", err)
 	}
 	state := t.ConnectionState()

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -80,7 +78,8 @@ func TestWebsocketsAreDeclared(t *testing.T) {
 func TestIdentity(t *testing.T) {
 	app := newSeen()
 	w := newWorld(t, app, options{})
-	ask(t, w.alice(t), http.MethodGet, w.app+"/").refused(t, http.StatusOK, "application")
+	alice := w.alice(t)
+	ask(t, alice, http.MethodGet, w.app+"/").refused(t, http.StatusOK, "application")
 	token, err := jwt.ParseSigned(app.last(t).Header.Get(identityHeader), []jose.SignatureAlgorithm{jose.ES256})
 	must(t, err)
 	var set jose.JSONWebKeySet
@@ -89,21 +88,65 @@ func TestIdentity(t *testing.T) {
 	var own claims
 	must(t, token.Claims(set.Key(token.Headers[0].KeyID)[0], &registered, &own))
 	must(t, registered.ValidateWithLeeway(jwt.Expected{Issuer: w.gate, AnyAudience: jwt.Audience{"app"}, Subject: gatetest.Alice.ID(), Time: time.Now()}, 0))
+	ask(t, alice, http.MethodGet, w.app+"/").refused(t, http.StatusOK, "application")
+	token, err = jwt.ParseSigned(app.last(t).Header.Get(identityHeader), []jose.SignatureAlgorithm{jose.ES256})
+	must(t, err)
+	var next claims
+	must(t, token.UnsafeClaimsWithoutVerification(&next))
+	if next.ID == own.ID || next.Session != own.Session {
+		t.Errorf("the next request's is %+v", next)
+	}
 	if own.Email != "alice@example.com" || own.Role != "user" || own.ID == "" || own.Session == "" || registered.Expiry.Time().Sub(registered.IssuedAt.Time()) != time.Minute {
 		t.Errorf("%+v", own)
 	}
 }
 
+// A key is in the set before it signs anything, so that a target which reads the set now
+// and then knows it, and after its last token's end; then it is gone.
 func TestKeysChange(t *testing.T) {
 	s, err := newSigner()
 	must(t, err)
-	now := s.keys[0].made
-	first, err := s.current(now.Add(keyLife - time.Second))
-	must(t, err)
-	second, err := s.current(now.Add(keyLife + time.Second))
-	must(t, err)
-	if first.id != s.keys[1].id || second.id == first.id || len(s.keys) != 2 {
-		t.Error("the key does not change")
+	begun := s.keys[0].from
+	set := func(after time.Duration) (set jose.JSONWebKeySet) {
+		t.Helper()
+		answer := httptest.NewRecorder()
+		s.jwks(answer, begun.Add(after))
+		must(t, json.Unmarshal(answer.Body.Bytes(), &set))
+		return set
+	}
+	sign := func(after time.Duration) *jwt.JSONWebToken {
+		t.Helper()
+		text, err := s.sign(claims{Subject: "alice"}, begun.Add(after))
+		must(t, err)
+		token, err := jwt.ParseSigned(text, []jose.SignatureAlgorithm{jose.ES256})
+		must(t, err)
+		return token
+	}
+	checks := func(token *jwt.JSONWebToken, set jose.JSONWebKeySet) bool {
+		keys := set.Key(token.Headers[0].KeyID)
+		return len(keys) == 1 && token.Claims(keys[0]) == nil
+	}
+	first := sign(0)
+	read := set(keyLife - keyLead)
+	last := sign(keyLife - time.Second)
+	second := sign(keyLife)
+	if first.Headers[0].KeyID != last.Headers[0].KeyID || second.Headers[0].KeyID == last.Headers[0].KeyID {
+		t.Error("the key does not change after a day, or before")
+	}
+	if !checks(first, read) || !checks(second, read) {
+		t.Error("a target that has read the keys an hour ago does not know the new one")
+	}
+	if now := set(keyLife + jwtLife); !checks(last, now) || !checks(second, now) {
+		t.Error("a token of the old key cannot be checked")
+	}
+	if late := set(keyLife + keyLinger + time.Second); checks(last, late) || !checks(second, late) {
+		t.Error("the old key stays")
+	}
+	// After days in which nobody asked, the next key waits until targets can know it.
+	quiet := sign(10 * keyLife)
+	known := set(10 * keyLife)
+	if next := sign(10*keyLife + keyLead); next.Headers[0].KeyID == quiet.Headers[0].KeyID || !checks(next, known) {
+		t.Error("the key after a quiet time signs before targets can know it")
 	}
 }
 
@@ -197,60 +240,6 @@ func TestVisitorsAddress(t *testing.T) {
 			ask(t, w.from(t, "127.0.0.2"), http.MethodGet, w.app+"/", "Cookie: "+cookie.String()).refused(t, http.StatusUnauthorized, "Nothing is opened yet")
 		}
 	}
-}
-
-// curl as people type it: every kind of refusal, and the wait.
-func TestCurl(t *testing.T) {
-	app := newSeen()
-	w := newWorld(t, app, options{})
-	ca := filepath.Join(w.Dir, "ca.pem")
-	must(t, os.WriteFile(ca, w.caPEM, 0o600))
-	_, port, _ := strings.Cut(strings.TrimPrefix(w.app, "https://"), ":")
-	curl := func(args ...string) (string, error) {
-		out, err := exec.CommandContext(t.Context(), "curl", append([]string{ //nolint:gosec // of this test
-			"-sS", "--max-time", "20", "--cacert", ca, "-w", "\n%{http_code} %{content_type} %{num_redirects}", "--resolve", "app.localhost:" + port + ":127.0.0.1",
-		}, args...)...).CombinedOutput()
-		return string(out), err
-	}
-	expect := func(out string, err error, words ...string) {
-		t.Helper()
-		must(t, err)
-		for _, word := range words {
-			if !strings.Contains(out, word) {
-				t.Errorf("%q is not in %s", word, out)
-			}
-		}
-	}
-	out, err := curl(w.app + "/")
-	expect(out, err, "Nothing is opened yet; sign in and say why.", `"open":"`+w.gate+"/requests/new?", "401 application/problem+json")
-	out, err = curl("-H", "Accept: text/html", "-o", "/dev/null", "-D", "-", w.app+"/")
-	expect(out, err, "303", "/.sallyport/open?nonce=")
-	out, err = curl("-H", "Authorization: Bearer spg_wrong", w.app+"/")
-	expect(out, err, "401 application/problem+json", "That token is not valid")
-	out, err = curl("--path-as-is", w.app+"/a/../b")
-	expect(out, err, "400 application/problem+json", "The path has dot segments.")
-	out, err = curl("-H", "Prefer: wait=1", "-v", "--http1.1", w.app+"/")
-	expect(out, err, "HTTP/1.1 102 Processing", "Sallyport-Notice: sign in and say why at "+w.gate+"/h/", "401 application/problem+json")
-
-	// With a token: the grant's end is told as what it is.
-	by := w.SignIn(t, gatetest.Alice)
-	request, err := w.Gate.Ask(t.Context(), by, here, session.NewRequest{Target: "app", Role: "user"})
-	must(t, err)
-	token, _, err := w.GrantToken(t.Context(), by, request.Grant)
-	must(t, err)
-	bearer := "Authorization: Bearer " + token.Reveal()
-	out, err = curl("-H", bearer, w.app+"/")
-	expect(out, err, "application\n200")
-	w.end(t, gatetest.Alice)
-	eventually(t, "the session goes on", func() bool {
-		list, err := w.Sessions(t.Context(), by, session.Filter{State: "live"})
-		must(t, err)
-		return len(list) == 0
-	})
-	out, err = curl("-H", bearer, w.app+"/")
-	expect(out, err, "403 application/problem+json", "Your access was revoked by sam@example.com")
-	out, err = curl("-H", bearer, w.app+"/")
-	expect(out, err, "401 application/problem+json", "its grant has ended")
 }
 
 // A program with a certificate is answered with its request, which stays; one that

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"net"
 	"strconv"
-	"strings"
 	"sync/atomic"
 )
 
@@ -15,16 +14,20 @@ import (
 // bad is set. What is read is passed on as it is. One goroutine reads at a time.
 type framed struct {
 	net.Conn
-	in    *bufio.Reader
-	out   []byte // was looked at, and not read yet
-	line  []byte // a part of a line, kept over a deadline
-	heads []byte // the head so far
-	next  func(*framed) error
-	left  int64 // of a body, or of a chunk with its line end
-	bad   atomic.Bool
+	in   *bufio.Reader
+	buf  []byte // was looked at: buf[read:ready] is passed on next, and behind it is what has no end yet
+	read int
+	// ready is up to where buf is judged, at where the line begins that is read now.
+	ready, at int
+	next      func(*framed) error
+	left      int64 // of a body, or of a chunk with its line end
+	bad       atomic.Bool
 }
 
-const maxLine = maxHead + 8<<10 // beyond it net/http has answered 431
+const (
+	maxLine  = maxHead + 8<<10 // beyond it net/http has answered 431
+	keptHead = 2 << 10         // a longer buffer is not kept for the next head
+)
 
 func newFramed(c net.Conn) *framed {
 	return &framed{Conn: c, in: bufio.NewReader(c), next: (*framed).head}
@@ -32,7 +35,10 @@ func newFramed(c net.Conn) *framed {
 
 // Read gives a head once it is whole, and bodies as they come.
 func (f *framed) Read(p []byte) (int, error) {
-	for len(f.out) == 0 {
+	if f.in == nil {
+		return 0, net.ErrClosed // somebody took the connection over
+	}
+	for f.read == f.ready {
 		if f.left > 0 {
 			n, err := f.in.Read(p[:min(int64(len(p)), f.left)])
 			f.left -= int64(n)
@@ -45,9 +51,12 @@ func (f *framed) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n := copy(p, f.out)
-	if f.out = f.out[n:]; len(f.out) == 0 {
-		f.out = nil
+	n := copy(p, f.buf[f.read:f.ready])
+	if f.read += n; f.read == len(f.buf) {
+		f.read, f.ready, f.at, f.buf = 0, 0, 0, f.buf[:0]
+		if cap(f.buf) > keptHead {
+			f.buf = nil
+		}
 	}
 	return n, nil
 }
@@ -55,32 +64,39 @@ func (f *framed) Read(p []byte) (int, error) {
 // rest ends the looking: what was read already, and the connection under it.
 func (f *framed) rest() ([]byte, net.Conn) {
 	buffered, _ := f.in.Peek(f.in.Buffered())
-	return bytes.Join([][]byte{f.out, f.heads, f.line, buffered}, nil), f.Conn
+	rest := bytes.Join([][]byte{f.buf[f.read:], buffered}, nil)
+	f.buf, f.in = nil, nil
+	return rest, f.Conn
 }
 
-// whole reads to the end of a line; false: what there is was given up on.
+// whole reads to the end of a line; false: what there is was given up on. The line is good
+// until the next call.
 func (f *framed) whole() (line []byte, ok bool, err error) {
-	part, err := f.in.ReadSlice('\n')
-	f.line = append(f.line, part...)
-	if len(f.line)+len(f.heads) > maxLine {
-		f.surrender()
-		return nil, false, nil
+	for {
+		part, err := f.in.ReadSlice('\n')
+		f.buf = append(f.buf, part...)
+		switch {
+		case len(f.buf)-f.ready > maxLine:
+			f.surrender()
+			return nil, false, nil
+		case err == bufio.ErrBufferFull: //nolint:errorlint // ReadSlice returns exactly this
+		case err != nil:
+			return nil, false, err
+		default:
+			line, f.at = f.buf[f.at:], len(f.buf)
+			return line, true, nil
+		}
 	}
-	if err == bufio.ErrBufferFull { //nolint:errorlint // ReadSlice returns exactly this
-		return f.whole()
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	line, f.line = f.line, nil
-	return line, true, nil
 }
+
+// pass lets go on what was read so far.
+func (f *framed) pass() { f.ready, f.at = len(f.buf), len(f.buf) }
 
 // surrender passes all on unseen; net/http closes the connection after a bad request.
 func (f *framed) surrender() {
 	f.bad.Store(true)
-	f.out = append(append(f.out, f.heads...), f.line...)
-	f.heads, f.line, f.next = nil, nil, nil
+	f.pass()
+	f.next = nil
 }
 
 // head reads one request's head.
@@ -89,48 +105,50 @@ func (f *framed) head() error {
 	if err != nil || !ok {
 		return err
 	}
-	f.heads = append(f.heads, line...)
-	if len(bytes.TrimRight(line, "\r\n")) > 0 || len(f.heads) == len(line) { // empty lines before a head are skipped
-		if len(bytes.TrimRight(f.heads, "\r\n")) == 0 {
-			f.out, f.heads = append(f.out, f.heads...), nil
-		}
-		return nil
+	head, empty := f.buf[f.ready:], len(bytes.TrimRight(line, "\r\n")) == 0
+	switch {
+	case !empty:
+	case len(head) == len(line): // empty lines before a head are skipped
+		f.pass()
+	default:
+		f.judge(head)
+		f.pass()
 	}
-	f.judge(f.heads)
-	f.out, f.heads = append(f.out, f.heads...), nil
 	return nil
 }
 
 // judge reads how long the body is, and refuses what can be read in two ways
-// (RFC 9112, sections 2.2, 5.2, 6.3).
+// (RFC 9112, sections 2.2, 5.2, 6.3). head ends with its empty line.
 func (f *framed) judge(head []byte) {
-	lines := strings.Split(string(head), "\n")
 	lengths, codings, length := 0, 0, int64(0)
-	upgrades := false
-	for i, line := range lines[:len(lines)-1] {
-		text, crlf := strings.CutSuffix(line, "\r")
-		folded := i > 0 && (strings.HasPrefix(text, " ") || strings.HasPrefix(text, "\t"))
-		if !crlf || folded || strings.ContainsAny(text, "\r\x00") {
+	upgrades, old := false, false
+	for at := 0; at < len(head); {
+		line, _, _ := bytes.Cut(head[at:], []byte("\n"))
+		text, crlf := bytes.CutSuffix(line, []byte("\r"))
+		folded := at > 0 && len(text) > 0 && (text[0] == ' ' || text[0] == '\t')
+		old = old || at == 0 && bytes.Contains(text, []byte("HTTP/1.0"))
+		at += len(line) + 1
+		if !crlf || folded || bytes.ContainsAny(text, "\r\x00") {
 			f.bad.Store(true)
 		}
-		name, value, _ := strings.Cut(text, ":")
-		value = strings.Trim(value, " \t")
-		switch strings.ToLower(strings.TrimSpace(name)) {
-		case "content-length":
-			n, err := strconv.ParseUint(value, 10, 63)
+		name, value, _ := bytes.Cut(text, []byte(":"))
+		name, value = bytes.TrimSpace(name), bytes.Trim(value, " \t")
+		switch {
+		case bytes.EqualFold(name, []byte("content-length")):
+			n, err := strconv.ParseUint(string(value), 10, 63)
 			if lengths++; err != nil {
 				lengths = 2
 			}
 			length = int64(n)
-		case "transfer-encoding":
-			if codings++; !strings.EqualFold(value, "chunked") {
+		case bytes.EqualFold(name, []byte("transfer-encoding")):
+			if codings++; !bytes.EqualFold(value, []byte("chunked")) {
 				codings = 2
 			}
-		case "upgrade":
+		case bytes.EqualFold(name, []byte("upgrade")):
 			upgrades = true
 		}
 	}
-	if lengths+codings > 1 || codings > 0 && strings.Contains(lines[0], "HTTP/1.0") {
+	if lengths+codings > 1 || codings > 0 && old {
 		f.bad.Store(true)
 	}
 	switch {
@@ -149,9 +167,9 @@ func (f *framed) chunk() error {
 	if err != nil || !ok {
 		return err
 	}
-	f.out = append(f.out, line...)
-	size, _, _ := strings.Cut(strings.TrimRight(string(line), "\r\n"), ";")
-	n, err := strconv.ParseUint(strings.TrimSpace(size), 16, 62)
+	size, _, _ := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(";"))
+	n, err := strconv.ParseUint(string(bytes.TrimSpace(size)), 16, 62)
+	f.pass()
 	switch {
 	case err != nil:
 		f.surrender() // net/http refuses it too
@@ -169,7 +187,7 @@ func (f *framed) trailer() error {
 	if err != nil || !ok {
 		return err
 	}
-	f.out = append(f.out, line...)
+	f.pass()
 	if len(bytes.TrimRight(line, "\r\n")) == 0 {
 		f.next = (*framed).head
 	}

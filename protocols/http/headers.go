@@ -1,8 +1,8 @@
 package http
 
 import (
+	"bytes"
 	"net/http"
-	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -13,32 +13,48 @@ const identityHeader = "Sallyport-Identity"
 
 // spoofs are headers by which programs behind proxies learn who asks, from where, and
 // for which path; a client must not say them. In the form of plain.
-var spoofs = []string{
-	"forwarded", "x-forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-forwarded-server",
-	"x-forwarded-prefix", "x-forwarded-user", "x-forwarded-email", "x-forwarded-groups", "x-forwarded-preferred-username",
-	"x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip", "remote-user", "x-remote-user",
-	"x-auth-request-user", "x-auth-request-email", "x-auth-request-groups", "x-original-url", "x-rewrite-url", "x-original-uri",
-	"x-http-method", "x-http-method-override", "x-method-override", "proxy-authorization", "proxy", "prefer",
-}
+var spoofs = func() map[string]bool {
+	all := map[string]bool{}
+	for _, name := range []string{
+		"forwarded", "x-forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-forwarded-server",
+		"x-forwarded-prefix", "x-forwarded-user", "x-forwarded-email", "x-forwarded-groups", "x-forwarded-preferred-username",
+		"x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip", "remote-user", "x-remote-user",
+		"x-auth-request-user", "x-auth-request-email", "x-auth-request-groups", "x-original-url", "x-rewrite-url", "x-original-uri",
+		"x-http-method", "x-http-method-override", "x-method-override", "proxy-authorization", "proxy", "prefer",
+	} {
+		all[name] = true
+	}
+	return all
+}()
 
-// plain brings the spellings of a header's name together: CGI and its children read
-// X_Id, X-Id and x.id as one.
-func plain(name string) string {
-	return strings.Map(func(c rune) rune {
+// plain brings the spellings of a header's name together, byte by byte: CGI and its
+// children read X_Id, X-Id and x.id as one.
+func plain(b []byte, name string) []byte {
+	for i := range len(name) {
+		c := name[i]
 		switch {
 		case 'A' <= c && c <= 'Z':
-			return c + 'a' - 'A'
+			c += 'a' - 'A'
 		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
-			return c
+		default:
+			c = '-'
 		}
-		return '-'
-	}, name)
+		b = append(b, c)
+	}
+	return b
+}
+
+// alike reports two spellings of one name.
+func alike(a, b string) bool {
+	var one, two [64]byte // longer names cost an allocation
+	return len(a) == len(b) && bytes.Equal(plain(one[:0], a), plain(two[:0], b))
 }
 
 // reserved reports a name that only the gate may set.
 func reserved(name string) bool {
-	p := plain(name)
-	return strings.HasPrefix(p, "sallyport-") || strings.HasPrefix(p, "x-sallyport-") || slices.Contains(spoofs, p)
+	var short [64]byte
+	p := plain(short[:0], name)
+	return bytes.HasPrefix(p, []byte("sallyport-")) || bytes.HasPrefix(p, []byte("x-sallyport-")) || spoofs[string(p)]
 }
 
 // clean takes out of a client's headers or trailers what only the gate may say; own
@@ -47,7 +63,7 @@ func clean(h http.Header, own map[string]string) {
 	for name := range h {
 		drop := reserved(name)
 		for mine := range own {
-			drop = drop || plain(mine) == plain(name)
+			drop = drop || alike(mine, name)
 		}
 		if drop {
 			delete(h, name)
@@ -98,9 +114,10 @@ func ourCookie(pair string) bool {
 
 // cleanAnswer takes out of a target's headers what would reach beyond it.
 func cleanAnswer(h http.Header) {
+	var short [64]byte
 	for name := range h {
-		p := plain(name)
-		if strings.HasPrefix(p, "sallyport-") || p == "alt-svc" || p == "proxy-authenticate" || p == "proxy-connection" {
+		switch p := plain(short[:0], name); {
+		case bytes.HasPrefix(p, []byte("sallyport-")), string(p) == "alt-svc", string(p) == "proxy-authenticate", string(p) == "proxy-connection":
 			delete(h, name)
 		}
 	}

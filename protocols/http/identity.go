@@ -19,20 +19,21 @@ import (
 const (
 	jwtLife   = time.Minute
 	keyLife   = 24 * time.Hour // then a new one signs
+	keyLead   = 2 * time.Hour  // a new one is in the key set before: targets keep what they have read, Grafana for an hour
 	keyLinger = time.Hour      // an old one stays in the key set
 )
 
 // signer signs who asks, for targets (RFC 7519, ES256 of RFC 7518).
 type signer struct {
 	mu   sync.Mutex
-	keys []signingKey // the newest first; two at the most
+	keys []signingKey // by from: those that signed, the one that signs, the one that will
 }
 
 type signingKey struct {
 	key    *ecdsa.PrivateKey
 	id     string
-	header string // of a JWT, encoded
-	made   time.Time
+	header string    // of a JWT, encoded
+	from   time.Time // signs from then on, until the next one does
 }
 
 func newSigner() (*signer, error) {
@@ -40,7 +41,7 @@ func newSigner() (*signer, error) {
 	return &signer{keys: []signingKey{k}}, err
 }
 
-func newKey(now time.Time) (signingKey, error) {
+func newKey(from time.Time) (signingKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return signingKey{}, fmt.Errorf("make the key for identities: %w", err)
@@ -50,24 +51,45 @@ func newKey(now time.Time) (signingKey, error) {
 		return signingKey{}, fmt.Errorf("make the key for identities: %w", err)
 	}
 	sum := sha256.Sum256(point)
-	k := signingKey{key: key, id: encode(sum[:12]), made: now}
+	k := signingKey{key: key, id: encode(sum[:12]), from: from}
 	k.header = encode([]byte(`{"alg":"ES256","typ":"JWT","kid":"` + k.id + `"}`))
 	return k, nil
 }
 
-// current is the key that signs now; it is made new every day.
+// turn makes the next key in time, and forgets those that signed nothing for a while.
+// The caller holds mu.
+func (s *signer) turn(now time.Time) error {
+	newest := s.keys[len(s.keys)-1]
+	if begins := newest.from.Add(keyLife); !now.Before(begins.Add(-keyLead)) {
+		if soonest := now.Add(keyLead); begins.Before(soonest) { // nobody asked for a day
+			begins = soonest
+		}
+		k, err := newKey(begins)
+		if err != nil {
+			return err
+		}
+		s.keys = append(s.keys, k)
+	}
+	for len(s.keys) > 1 && now.After(s.keys[1].from.Add(keyLinger)) {
+		s.keys = s.keys[1:]
+	}
+	return nil
+}
+
+// current is the key that signs now.
 func (s *signer) current(now time.Time) (signingKey, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now.Sub(s.keys[0].made) < keyLife {
-		return s.keys[0], nil
+	if err := s.turn(now); err != nil {
+		return signingKey{}, err
 	}
-	k, err := newKey(now)
-	if err != nil {
-		return k, err
+	signs := s.keys[0]
+	for _, k := range s.keys[1:] {
+		if !k.from.After(now) {
+			signs = k
+		}
 	}
-	s.keys = []signingKey{k, s.keys[0]}
-	return k, nil
+	return signs, nil
 }
 
 // claims are what a target is told.
@@ -121,24 +143,22 @@ func (s *signer) jwks(w http.ResponseWriter, now time.Time) {
 		X     string `json:"x"`
 		Y     string `json:"y"`
 	}
-	if _, err := s.current(now); err != nil {
-		http.Error(w, "no key", http.StatusInternalServerError)
-		return
-	}
 	set := struct {
 		Keys []jwk `json:"keys"`
 	}{}
 	s.mu.Lock()
-	for i, k := range s.keys {
-		if i > 0 && now.Sub(s.keys[0].made) > keyLinger {
-			break
-		}
+	err := s.turn(now)
+	for _, k := range s.keys {
 		point, err := k.key.PublicKey.Bytes() // 4, X, Y (SEC 1, section 2.3.3)
 		if err == nil {
 			set.Keys = append(set.Keys, jwk{"EC", "P-256", "sig", "ES256", k.id, encode(point[1:33]), encode(point[33:65])})
 		}
 	}
 	s.mu.Unlock()
+	if err != nil {
+		http.Error(w, "no key", http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/jwk-set+json")
 	w.Header().Set("Cache-Control", "public, max-age=300")
 	_ = json.NewEncoder(w).Encode(set) //nolint:errchkjson // the client has gone, or has it

@@ -147,7 +147,7 @@ func (h *handler) serverTLS(c *tls.Config) *tls.Config {
 // Serve implements proxy.Handler.
 func (h *handler) Serve(ctx context.Context, nc net.Conn) error {
 	base := proxy.NewConn(nc)
-	c := &conn{h: h, base: base, socket: &socket{Conn: base, gone: make(chan struct{})}}
+	c := &conn{h: h, base: base, socket: &socket{Conn: base, gone: make(chan struct{})}, taken: make(chan *dialogue, 1)}
 	if h.preamble && h.trusted.has(proxy.Source(base)) {
 		addr, err := preamble(base) // within the connection's first deadline
 		if err != nil {
@@ -167,6 +167,7 @@ type site struct {
 	target string
 	host   string // host[:port], lower case, as browsers send it
 	roles  []string
+	cross  *http.CrossOriginProtection
 	targetOptions
 }
 
@@ -234,7 +235,12 @@ func (h *handler) name(s *site) error {
 	if host == gate || strings.HasSuffix(host, "."+gate) || strings.HasSuffix(gate, "."+host) {
 		return fmt.Errorf("the host %s is the gate's own name, or a parent or child of it", host)
 	}
-	s.host = withPort(host, h.base)
+	s.host, s.cross = withPort(host, h.base), http.NewCrossOriginProtection()
+	for _, origin := range s.Origins {
+		if err := s.cross.AddTrustedOrigin(origin); err != nil {
+			return fmt.Errorf("the origin %q: %w", origin, err)
+		}
+	}
 	return nil
 }
 

@@ -224,3 +224,22 @@ func TestAnswersThatAreNoJSON(t *testing.T) {
 		t.Errorf("recorded %s", got.raw)
 	}
 }
+
+// Where the policy does not ask for messages, their frames are counted, both ways.
+func TestFramesAreCounted(t *testing.T) {
+	w := newWorld(t, liveApp(t), options{extra: "websocket = true"})
+	by := w.SignIn(t, gatetest.Alice)
+	socket := w.dial(t, by, "/socket", nil)
+	for range 3 {
+		must(t, socket.WriteMessage(websocket.TextMessage, []byte("hunter2")))
+		if _, p, err := socket.ReadMessage(); err != nil || string(p) != "hunter2" {
+			t.Fatalf("%q, %v", p, err)
+		}
+	}
+	w.end(t, gatetest.Alice)
+	_, _, _ = socket.ReadMessage()
+	got := w.record(t, by)
+	if len(got.done) != 1 || got.done[0].Up != 3 || got.done[0].Down != 3 || got.done[0].Status != http.StatusSwitchingProtocols || len(got.messages) > 0 || strings.Contains(got.raw, "hunter2") {
+		t.Errorf("recorded %s", got.raw)
+	}
+}

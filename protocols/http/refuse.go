@@ -32,6 +32,9 @@ var errNobody = &refusal{status: http.StatusUnauthorized, say: "nothing is opene
 // errCrowded says that somebody has as many requests under way as one person may have.
 var errCrowded = &refusal{status: http.StatusTooManyRequests, say: "too many of your requests are under way; try again in a moment"}
 
+// errLong says that a body has more bytes than the policy lets the target have.
+var errLong = &refusal{status: http.StatusRequestEntityTooLarge, say: "the body is longer than this target takes"}
+
 //go:embed page.html
 var pageText string
 
@@ -158,10 +161,13 @@ func (c *conn) refuse(w http.ResponseWriter, r *http.Request, s *site, err error
 		return
 	}
 	head.Set("Content-Type", "application/problem+json")
-	text, _ := json.Marshal(problem{ //nolint:errchkjson // strings and a number
+	var text bytes.Buffer
+	out := json.NewEncoder(&text)
+	out.SetEscapeHTML(false) // people copy the address out of what curl shows
+	_ = out.Encode(problem{  //nolint:errchkjson // strings and a number
 		Type: "about:blank", Title: http.StatusText(code), Status: code, Detail: sentence(say), Request: request, Open: open,
 	})
-	whole(w, code, append(text, '\n'))
+	whole(w, code, text.Bytes())
 }
 
 // whole answers with a body whose length is known, so that nothing is left to say.

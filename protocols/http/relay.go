@@ -19,11 +19,12 @@ import (
 	"github.com/sallyport/sallyport/session"
 )
 
-// forward sends one request on. Its line is in the record before it goes. lingers: the
-// cut came in the middle of an upload, whose client still sends.
+// forward sends one request on, and leaves its session. Its line is in the record before
+// it goes. lingers: the cut came in the middle of an upload, whose client still sends.
 func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) (lingers bool) {
 	line := audit.Request{N: l.n.Add(1), Method: r.Method, Host: r.Host, Path: l.rules.Path(r.URL), Headers: l.rules.Headers(r.Header)}
 	if err := l.recorder.Write(&line); err != nil {
+		defer l.leave()
 		c.refuse(w, r, l.site, l.failed())
 		return false
 	}
@@ -32,12 +33,17 @@ func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) (lingers
 	body := &upload{a: a}
 	done := audit.RequestDone{N: line.N, Cut: true} // unless it comes to its end
 	x := &passage{up: body, done: &done}
+	end := l.leave
 	defer func() {
+		if end == nil {
+			return // a websocket goes on
+		}
 		x.end(l.recorder)
 		cut := a.finish()
 		done.Status, done.Call, done.Cut = a.code(), callOf(w.Header()), done.Cut || cut
 		done.Sent, done.Bytes, done.Took = body.n.Load(), a.bytes.Load(), time.Since(begun)
 		_ = l.recorder.Write(&done) // where it fails the session ends by itself
+		end()
 	}()
 	leave, err := l.admits(r)
 	if err != nil {
@@ -45,7 +51,7 @@ func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) (lingers
 		c.refuse(a, r, l.site, err)
 		return false
 	}
-	defer leave()
+	end = func() { leave(); l.leave() }
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	a.abort = cancel
@@ -66,8 +72,12 @@ func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) (lingers
 	})
 	defer stop()
 	if isWebsocket(r) {
-		l.websocket(ctx, c, a, body, r, &done)
 		done.Cut = false
+		if talks := l.websocket(ctx, c, a, r, &done); talks != nil {
+			talks.done, talks.begun, talks.end = done, begun, end
+			end = nil
+			c.taken <- talks
+		}
 		return false
 	}
 	in := r.WithContext(context.WithValue(ctx, passageKey{}, x))
@@ -88,6 +98,9 @@ func (c *conn) forward(w http.ResponseWriter, r *http.Request, l *live) (lingers
 func (l *live) admits(r *http.Request) (leave func(), err error) {
 	if err := within(l.scope, r); err != nil {
 		return nil, err
+	}
+	if l.site.MaxBody > 0 && r.ContentLength > l.site.MaxBody {
+		return nil, errLong // before a client that asks first sends any of it
 	}
 	leave, ok := l.h.room(l.user.ID())
 	if !ok {
@@ -161,7 +174,7 @@ func (l *live) dress(out *http.Request) {
 	}
 	if l.to.header != "" {
 		for name := range out.Header {
-			if plain(name) == plain(l.to.header) {
+			if alike(name, l.to.header) {
 				delete(out.Header, name)
 			}
 		}
@@ -194,7 +207,7 @@ func (l *live) whyNot(ctx context.Context, err error) error {
 	}
 	var size *http.MaxBytesError
 	if errors.As(err, &size) {
-		return &refusal{status: http.StatusRequestEntityTooLarge, say: "the body is longer than this target takes"}
+		return errLong
 	}
 	if _, ours := session.Message(err); ours && !errors.Is(err, context.DeadlineExceeded) {
 		return err

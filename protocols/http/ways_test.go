@@ -87,6 +87,13 @@ http { access_log off; sendfile on; keepalive_requests 100000000; client_body_te
 		cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir)
 		ways = append(ways, &way{name: "caddy", process: started(t, cmd), address: address})
 	}
+	if _, err := exec.LookPath("oauth2-proxy"); err == nil { // signed in or not, it does the same work then
+		address, pair := portFor(t), filepath.Join(dir, "pair.pem")
+		cmd := exec.Command("oauth2-proxy", "--https-address="+address, "--http-address=-", "--tls-cert-file="+pair, "--tls-key-file="+pair, "--upstream=http://"+files+"/",
+			"--provider=github", "--client-id=x", "--client-secret=x", "--cookie-secret=0123456789abcdef0123456789abcdef", "--email-domain=*", "--skip-auth-route=.*",
+			"--request-logging=false", "--auth-logging=false", "--standard-logging=false")
+		ways = append(ways, &way{name: "oauth2-proxy", process: started(t, cmd), address: address})
+	}
 	for _, way := range ways {
 		way.rates, way.tails, way.cpu = map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
 		eventually(t, way.name+" does not answer", func() bool {

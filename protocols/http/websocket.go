@@ -13,58 +13,90 @@ import (
 	"unicode/utf8"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/protocols/http/record"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/session"
 )
 
-// websocket carries one websocket (RFC 6455): the handshake, then frames as they come,
-// counted, so that the cut finds a boundary and says 1008 there.
-func (l *live) websocket(ctx context.Context, c *conn, a *answer, body *upload, r *http.Request, done *audit.RequestDone) {
+// A dialogue is a websocket (RFC 6455) that both sides have agreed on. Its frames go on as
+// they come, counted, so that the cut finds a boundary and says 1008 there. It holds
+// nothing of the request that it began with: it may be idle for hours.
+type dialogue struct {
+	l              *live
+	client, target net.Conn
+	up, down       *record.Frames
+	done           audit.RequestDone
+	begun          time.Time
+	end            func()
+}
+
+// run carries the frames until a side or the session ends, and writes the request's end.
+func (d *dialogue) run(ctx context.Context) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := d.l.after(func() {
+		d.l.cut()
+		cancel(d.l.cause())
+	})
+	defer stop()
+	err := proxy.Relay(ctx, d.client, d.target, d.up, d.down)
+	_, _ = d.up.Close(), d.down.Close() // where the record fails the session ends by itself
+	var ended *session.Ended
+	if errors.As(err, &ended) && !errors.Is(err, proxy.ErrReset) {
+		farewell(d.client, ended.Say)
+	}
+	_, _ = d.client.Close(), d.target.Close() // what counts was said before
+	d.done.Status, d.done.Up, d.done.Down = http.StatusSwitchingProtocols, d.up.Count, d.down.Count
+	d.done.Sent, d.done.Bytes, d.done.Took = d.up.Bytes, d.down.Bytes, time.Since(d.begun)
+	_ = d.l.recorder.Write(&d.done)
+	d.end()
+}
+
+// websocket has both sides agree on a websocket; nil: they did not, and the client has its
+// answer.
+func (l *live) websocket(ctx context.Context, c *conn, a *answer, r *http.Request, done *audit.RequestDone) (talks *dialogue) {
 	if !l.site.Websocket && len(l.scope.Methods) == 0 {
 		c.refuse(a, r, l.site, outside("the policy lets no websockets through to "+l.site.target))
-		return
+		return nil
 	}
 	target, err := l.to.dial(ctx)
 	if err != nil {
 		c.refuse(a, r, l.site, l.whyNot(ctx, err))
-		return
+		return nil
 	}
-	defer target.Close() //nolint:errcheck // what counts was said before
+	defer func() {
+		if talks == nil {
+			_ = target.Close() // what counts was said before
+		}
+	}()
 	res, in, err := exchange(ctx, target, l.upgrade(ctx, r))
 	if err != nil {
 		c.refuse(a, r, l.site, l.whyNot(ctx, err))
-		return
+		return nil
 	}
 	cleanAnswer(res.Header)
 	done.Headers = l.rules.Headers(res.Header)
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		defer res.Body.Close() //nolint:errcheck // read
 		plainAnswer(a, res)
-		return
+		return nil
 	}
 	if !strings.EqualFold(res.Header.Get("Upgrade"), "websocket") {
 		c.refuse(a, r, l.site, l.whyNot(ctx, fmt.Errorf("the target changes to %q", res.Header.Get("Upgrade"))))
-		return
+		return nil
 	}
 	if len(res.Header.Values("Sec-Websocket-Extensions")) > 0 && l.rules.Messages() {
 		c.refuse(a, r, l.site, l.whyNot(ctx, errors.New("the target takes an extension that nobody has offered")))
-		return
+		return nil
 	}
 	client, err := a.take(res)
 	if err != nil {
-		return // the client has gone
+		return nil // the client has gone
 	}
-	defer client.Close() //nolint:errcheck // what counts was said before
 	buffered, _ := in.Peek(in.Buffered())
-	up, down := l.rules.Frames(l.recorder, done.N, "up"), l.rules.Frames(l.recorder, done.N, "down")
-	err = proxy.Relay(ctx, client, before(buffered, target), up, down)
-	_, _ = up.Close(), down.Close() // where the record fails the session ends by itself
-	done.Up, done.Down = up.Count, down.Count
-	body.n.Store(up.Bytes)
-	a.bytes.Store(down.Bytes)
-	var ended *session.Ended
-	if errors.As(err, &ended) && !errors.Is(err, proxy.ErrReset) {
-		farewell(client, ended.Say)
+	return &dialogue{
+		l: l, client: client, target: before(buffered, target),
+		up: l.rules.Frames(l.recorder, done.N, "up"), down: l.rules.Frames(l.recorder, done.N, "down"),
 	}
 }
 

@@ -93,7 +93,10 @@ type options struct {
 	perUser int      // requests_per_user
 	meter   *meter   // of the clients' connections; nil: none
 	host    string   // of the application; default: app.localhost
+	idle    string
 	ci      *gatetest.CI
+
+	asksCertificate bool // the target, of whoever connects
 }
 
 // world is a gate with an HTTP listener in front of an application.
@@ -127,6 +130,9 @@ func newWorld(t testing.TB, app http.Handler, o options) *world {
 	if o.tls {
 		w.target.EnableHTTP2 = true
 		w.target.TLS = &tls.Config{Certificates: []tls.Certificate{w.cert}}
+		if o.asksCertificate {
+			w.target.TLS.ClientAuth = tls.RequireAnyClientCert
+		}
 		w.target.StartTLS()
 		how = `tls {
     ca          = "ca.pem"
@@ -204,7 +210,7 @@ target "other" {
 	}
 	config.Options = func(into any) error {
 		l := into.(*listenerOptions) //nolint:forcetypeassert // ours
-		l.TrustedProxies, l.ProxyProtocol, l.RequestsPerUser = o.trusted, o.pass, o.perUser
+		l.TrustedProxies, l.ProxyProtocol, l.RequestsPerUser, l.Idle = o.trusted, o.pass, o.perUser, o.idle
 		return nil
 	}
 	if o.pages != nil {
