@@ -137,6 +137,9 @@ func TestRecordingKeepsEveryTrackExactly(t *testing.T) {
 		Message{At: at, N: 2, Direction: "down", Kind: "text", Text: "hi", Size: 2, Hidden: 1, Cut: true},
 		RequestDone{At: at, N: 2, Status: 200, Call: "7", Up: 1, Down: 2, Cut: true, Headers: []Header{{"Server", "x"}}},
 		File{At: at, Name: "x\n", Direction: "up", Size: 9, SHA256: "00"},
+		File{At: at, Name: "x", Direction: "down", Size: 4, N: 7},
+		Piece{At: at, N: 7, Offset: 3, Data: []byte{0, 0xff, '\n'}},
+		Piece{At: at, N: 7, Data: []byte("text")},
 		Note{At: at, Text: "your access ended"},
 	}
 	rec := start(t, r, "s1")

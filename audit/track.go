@@ -10,7 +10,7 @@ import (
 )
 
 // A Track is one line of a recording: Query, QueryDone, Terminal, Request,
-// RequestDone, Body, Message, File or Note, or a pointer to one. A recording is newline JSON; "k"
+// RequestDone, Body, Message, File, Piece or Note, or a pointer to one. A recording is newline JSON; "k"
 // is the kind, "at" the time in UTC. Text that is not valid UTF-8 is kept exactly,
 // in base64 under the key with "_b64" behind it.
 type Track interface {
@@ -56,6 +56,16 @@ type File struct {
 	Direction string // "up": to the target, "down": from it
 	Size      int64
 	SHA256    string // hex
+	N         int64  // names its Pieces; 0: its bytes are not on the record
+}
+
+// A Piece is a run of a file's bytes, where the policy asks for them. It is recorded
+// before they go on, so pieces stand before the File that they are of.
+type Piece struct {
+	At     time.Time
+	N      int64 // numbers the files of a session
+	Offset int64 // in the file
+	Data   []byte
 }
 
 // A Note is something that the gate itself did or said: a warning, the sentence of the cut.
@@ -126,10 +136,22 @@ func (f File) appendTo(b []byte, now time.Time) []byte {
 	b = appendText(b, "direction", f.Direction)
 	b = appendInt(b, "size", f.Size)
 	b = appendText(b, "sha256", f.SHA256)
+	b = appendInt(b, "n", f.N)
 	return append(b, '}')
 }
 
 func (f File) count(s *Summary) { s.Bytes += f.Size }
+
+func (p Piece) appendTo(b []byte, now time.Time) []byte {
+	b = append(b, `{"k":"piece"`...)
+	b = appendTime(b, p.At, now)
+	b = appendInt(b, "n", p.N)
+	b = appendInt(b, "offset", p.Offset)
+	b = appendText(b, "data", p.Data)
+	return append(b, '}')
+}
+
+func (p Piece) count(*Summary) {} // its File counts
 
 func (n Note) appendTo(b []byte, now time.Time) []byte {
 	b = append(b, `{"k":"note"`...)
@@ -279,6 +301,7 @@ type wireLine struct {
 	EncodingB []byte    `json:"encoding_b64"`
 	Hidden    int64     `json:"hidden"`
 	Size      int64     `json:"size"`
+	Offset    int64     `json:"offset"`
 	SHA256    text      `json:"sha256"`
 	Text      text      `json:"text"`
 	TextB     []byte    `json:"text_b64"`
@@ -342,7 +365,9 @@ func parseLine(raw []byte) (Line, error) {
 	case "message":
 		line.Track = Message{w.At, w.N, string(w.Direction), string(w.Kind), w.Text.or(w.TextB), w.Size, w.Hidden, w.Cut}
 	case "file":
-		line.Track = File{w.At, w.Name.or(w.NameB), string(w.Direction), w.Size, string(w.SHA256)}
+		line.Track = File{w.At, w.Name.or(w.NameB), string(w.Direction), w.Size, string(w.SHA256), w.N}
+	case "piece":
+		line.Track = Piece{w.At, w.N, w.Offset, []byte(w.Data.or(w.DataB))}
 	case "note":
 		line.Track = Note{w.At, w.Text.or(w.TextB)}
 	}

@@ -57,6 +57,7 @@ func (s *Web) pageRoutes() []route {
 		{"GET", "/recordings", signed, s.recordings},
 		{"GET", "/recordings/{id}", signed, s.recording},
 		{"GET", "/recordings/{id}/cast/{n}", signed, s.cast},
+		{"GET", "/recordings/{id}/file/{n}", signed, s.file},
 		{"GET", "/log", signed, s.logPage},
 		{"GET", "/users", signed, s.users},
 		{"POST", "/users/disable", signed, s.disable},

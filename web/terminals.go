@@ -1,10 +1,14 @@
 package web
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -41,6 +45,7 @@ type fileView struct {
 	Up     bool
 	Size   int64
 	SHA256 string
+	Kept   int64 // its bytes are on the record, by this number; 0: they are not, or did not come in order
 }
 
 // kinds of a Query by which protocols/ssh begins a channel that is shown as one.
@@ -75,8 +80,13 @@ func (c *channels) take(line audit.Line) bool {
 		view.Ended, view.Bytes, view.Took = track.Tag, track.Bytes, took(track.Took)
 	case audit.File:
 		if len(c.Files) < maxShown {
-			c.Files = append(c.Files, fileView{track.At, cut(track.Name, maxBind), track.Direction == "up", track.Size, track.SHA256})
+			kept := track.N
+			if track.SHA256 == "" {
+				kept = 0
+			}
+			c.Files = append(c.Files, fileView{track.At, cut(track.Name, maxBind), track.Direction == "up", track.Size, track.SHA256, kept})
 		}
+	case audit.Piece: // it is downloaded
 	case audit.Terminal: // it is played
 	default:
 		return false
@@ -108,6 +118,51 @@ func (s *Web) cast(v *visit) error {
 	}
 	return nil
 }
+
+// file sends what a file had, where the policy had its bytes recorded.
+func (s *Web) file(v *visit) error {
+	n, err := strconv.ParseInt(v.r.PathValue("n"), 10, 64)
+	if err != nil || n < 1 {
+		return noFile
+	}
+	_, recording, err := s.opened(v)
+	if err != nil {
+		return err
+	}
+	var file audit.File
+	for line, err := range recording.Lines(v.r.Context()) {
+		if err != nil {
+			return fmt.Errorf("read recording: %w", err)
+		}
+		if f, ok := line.Track.(audit.File); ok && f.N == n {
+			file = f
+		}
+	}
+	if file.SHA256 == "" { // there is none, or its bytes are not one run
+		return noFile
+	}
+	v.w.Header().Set("Content-Type", "application/octet-stream")
+	v.w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": path.Base(file.Name)}))
+	sum := sha256.New()
+	err = s.eachLine(v, recording, func(line audit.Line) error {
+		piece, ok := line.Track.(audit.Piece)
+		if !ok || piece.N != n {
+			return nil
+		}
+		sum.Write(piece.Data)
+		if _, err := v.w.Write(piece.Data); err != nil {
+			return errAway
+		}
+		return nil
+	})
+	if err == nil && hex.EncodeToString(sum.Sum(nil)) != file.SHA256 {
+		s.logger.Error("a file of a recording is not what was moved", "session", v.id(), "file", n)
+		panic(http.ErrAbortHandler) // the head is out
+	}
+	return err
+}
+
+var noFile = &refusal{status: http.StatusNotFound, say: "the bytes of this file are not on the record, or did not come in order"}
 
 // A Screen turns the lines of a recording into an asciicast of one channel.
 type Screen struct {

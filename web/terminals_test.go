@@ -2,8 +2,12 @@ package web
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +53,12 @@ func twoChannels() []audit.Track {
 		audit.Terminal{Code: "m", Data: []byte("channel 1")},
 		audit.Terminal{At: after(1100 * time.Millisecond), Code: "o", Data: []byte("\xa2\r\n")},
 		audit.Terminal{At: after(1200 * time.Millisecond), Code: "x", Data: []byte("0")},
+		audit.Piece{N: 1, Data: []byte("hello \x00")},
+		audit.Piece{N: 2, Data: []byte("tampered")},
+		audit.Piece{N: 1, Offset: 7, Data: []byte("\xffworld")},
+		audit.File{Name: "/srv/naïve.txt", Direction: "up", Size: 13, SHA256: digestOf("hello \x00\xffworld"), N: 1},
+		audit.File{Name: "/srv/tampered", Direction: "up", Size: 8, SHA256: digestOf("what was moved"), N: 2},
+		audit.File{Name: "/srv/pieces", Direction: "up", Size: 8, N: 3},
 		audit.File{Name: "/etc/<motd>", Direction: "up", Size: 1234, SHA256: "c0ffee"},
 		audit.Query{N: 3, Kind: "forward", SQL: "db:5432"},
 		audit.QueryDone{N: 3, Tag: "closed", Bytes: 77},
@@ -80,6 +90,44 @@ func TestRecordingOfTerminals(t *testing.T) {
 	}
 	if n := f.viewed(t); n < 3 {
 		t.Errorf("%d viewings", n)
+	}
+}
+
+func digestOf(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+// What the policy had recorded of a file is a download, for whoever may see the recording.
+func TestRecordingOfFiles(t *testing.T) {
+	f := start(t)
+	alice, sam := f.as(t, "alice"), f.as(t, "sam")
+	path := "/recordings/" + f.drawn(t, alice, twoChannels()...)
+	sam.get(path).want(t, 200, `href="`+path+`/file/1"`).lacks(t, path+`/file/3"`, path+`/file/0"`)
+	viewed := f.viewed(t)
+	a := sam.get(path+"/file/1").want(t, 200)
+	if a.body != "hello \x00\xffworld" || !strings.HasPrefix(a.header.Get("Content-Disposition"), "attachment; filename*=utf-8''na%C3%AFve.txt") || a.header.Get("Content-Type") != "application/octet-stream" {
+		t.Errorf("%q, %v", a.body, a.header)
+	}
+	if f.viewed(t) != viewed+1 {
+		t.Error("the download is not on the record")
+	}
+	for _, n := range []string{"0", "3", "4", "x", "-1"} {
+		sam.get(path+"/file/"+n).want(t, 404, "The bytes of this file are not on the record")
+	}
+	if a := alice.get(path + "/file/1"); a.status != 403 && a.status != 404 {
+		t.Errorf("somebody without the right gets the file: %d", a.status)
+	}
+	// What is not what was moved does not look like the end of a file.
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.base+path+"/file/2", nil)
+	fatal(t, err)
+	reply, err := sam.client.Do(request)
+	if err == nil {
+		_, err = io.ReadAll(reply.Body)
+		_ = reply.Body.Close() // read to its end
+	}
+	if err == nil {
+		t.Error("a file that is not what was moved is sent whole")
 	}
 }
 

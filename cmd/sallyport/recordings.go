@@ -102,6 +102,8 @@ type recorded struct {
 	NameBytes []byte `json:"name_b64"`
 	Direction string `json:"direction"`
 	Size      int64  `json:"size"`
+	N         int64  `json:"n"`
+	Offset    int64  `json:"offset"`
 	SHA256    string `json:"sha256"`
 }
 
@@ -143,6 +145,8 @@ func recordingLine(raw []byte) (string, error) {
 			text += ", SHA-256 " + cli.Safe(r.SHA256)
 		}
 		return text, nil
+	case "piece":
+		return fmt.Sprintf("%sfile number %d: %d bytes at %d", at, r.N, len(r.Data)+len(r.DataBytes), r.Offset), nil
 	case "note":
 		return at + "-- " + cli.Safe(r.Text), nil
 	}

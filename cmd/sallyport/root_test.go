@@ -221,6 +221,7 @@ func TestTerminalsAndFilesAreShownAsText(t *testing.T) {
 		`{"k":"terminal","at":"2026-01-01T00:00:00Z","code":"i","data":"ls\r"}`:                                                 `00:00:00.000    > ls`,
 		`{"k":"terminal","at":"2026-01-01T00:00:00Z","code":"r","data":"80x24"}`:                                                `00:00:00.000    the terminal is 80x24`,
 		`{"k":"file","at":"2026-01-01T00:00:00Z","name":"/x\u001b[2J","direction":"up","size":5,"sha256":"ab"}`:                 `00:00:00.000  file up: /x\u{1b}[2J, 5 bytes, SHA-256 ab`,
+		`{"k":"piece","at":"2026-01-01T00:00:00Z","n":2,"offset":7,"data":"abc"}`:                                               `00:00:00.000  file number 2: 3 bytes at 7`,
 	} {
 		if got := recordingLineOf(t, raw); got != want {
 			t.Errorf("%s is shown as %q, want %q", raw, got, want)

@@ -55,4 +55,22 @@ var sshLate = []Guard{
 		"case n.token && n.role == \"\":\n\t\t// Offered alone,",
 		"./protocols/ssh", "TestTokenAloneIsAskedFor", "unchecked token type or signature",
 	},
+	{
+		"protocols/ssh.content-unasked", "protocols/ssh/record.go",
+		"if !r.content {",
+		"if !r.content && data == nil {",
+		"./protocols/ssh", "TestFilesAreRecordedWithTheirBytes", "secrets in listings, logs, bind values, error texts",
+	},
+	{
+		"web.file-right", "web/terminals.go",
+		"_, recording, err := s.opened(v)\n\tif err != nil {",
+		"recording, err := s.records.Read(v.id())\n\tif err != nil {",
+		"./web", "TestRecordingOfFiles", "an endpoint that streams a live recording lacks its own check",
+	},
+	{
+		"web.file-digest", "web/terminals.go",
+		"if err == nil && hex.EncodeToString(sum.Sum(nil)) != file.SHA256 {",
+		"if err == nil && hex.EncodeToString(sum.Sum(nil)) == \"\" {",
+		"./web", "TestRecordingOfFiles", "the reviewer approves something other than what runs",
+	},
 }

@@ -11,6 +11,7 @@ type File struct {
 	Up     bool   // from the client to the target
 	Size   int64  // bytes that were moved, the same ones twice if need be
 	SHA256 []byte // nil: they did not come in order from the file's start
+	N      int64  // what the Record calls its pieces
 	// Ending is empty for a file that was closed; else "not closed", because the
 	// conversation was over, or "close failed".
 	Ending string
@@ -43,14 +44,14 @@ func (f *file) tell(to Record) error {
 		ending = "close failed"
 	}
 	if f.writes || f.up.size > 0 {
-		if err := to.Moved(File{f.name, true, f.up.size, f.up.digest(), ending}); err != nil {
+		if err := to.Moved(File{f.name, true, f.up.size, f.up.digest(), f.up.n, ending}); err != nil {
 			return err
 		}
 	}
 	if f.writes && f.down.size == 0 {
 		return nil
 	}
-	return to.Moved(File{f.name, false, f.down.size, f.down.digest(), ending})
+	return to.Moved(File{f.name, false, f.down.size, f.down.digest(), f.down.n, ending})
 }
 
 // moved is one direction of a file's bytes. They are hashed while they come in order.
@@ -59,9 +60,14 @@ type moved struct {
 	size  int64
 	sum   hash.Hash
 	mixed bool
+	n     int64 // the Record's
 }
 
-func (m *moved) add(offset uint64, data []byte) {
+// add tells to of bytes before they go on.
+func (m *moved) add(to Record, offset uint64, data []byte) (err error) {
+	if len(data) > 0 {
+		m.n, err = to.Piece(m.n, offset, data)
+	}
 	m.size += int64(len(data))
 	if m.sum == nil {
 		m.sum = sha256.New()
@@ -73,6 +79,7 @@ func (m *moved) add(offset uint64, data []byte) {
 		m.sum.Write(data)
 		m.next += uint64(len(data))
 	}
+	return err
 }
 
 // lost takes back bytes that did not arrive.

@@ -15,8 +15,11 @@ import (
 
 // told is a Record that remembers.
 type told struct {
-	list []string
-	err  error
+	list    []string
+	err     error
+	files   int64
+	pieces  string
+	numbers []int64 // of the files that were moved
 }
 
 func (r *told) Began(what string) error {
@@ -24,7 +27,18 @@ func (r *told) Began(what string) error {
 	return r.err
 }
 
+// Piece numbers files, and remembers what they had.
+func (r *told) Piece(n int64, offset uint64, p []byte) (int64, error) {
+	if n == 0 {
+		r.files++
+		n = r.files
+	}
+	r.pieces += fmt.Sprintf("%d at %d: %s\n", n, offset, p)
+	return n, r.err
+}
+
 func (r *told) Moved(f sftp.File) error {
+	r.numbers = append(r.numbers, f.N)
 	way := "down"
 	if f.Up {
 		way = "up"
@@ -93,6 +107,33 @@ func follow(steps ...step) (list []string, err error) {
 		}
 	}
 	return r.list, errors.Join(err, w.Close())
+}
+
+// The bytes of a file are told with their places, before they go on, and the file by the
+// number that they were given.
+func TestPieces(t *testing.T) {
+	r := &told{}
+	w := sftp.New(r)
+	err := errors.Join(w.Up(packet(hello, 3)), w.Down(packet(version, 3)))
+	for _, s := range []step{
+		up(open, 1, "/x", forWriting, 0), down(handle, 1, "x"), up(open, 2, "/y", forReading, 0), down(handle, 2, "y"),
+		up(write, 3, "x", uint64(0), "abcd"), up(read, 4, "y", uint64(9), 4), down(data, 4, "efg"), up(write, 5, "x", uint64(4), "hi"), up(write, 6, "x", uint64(6), ""),
+		down(status, 3, 0, "", ""), down(status, 5, 0, "", ""), down(status, 6, 0, "", ""),
+		up(shut, 7, "y"), down(status, 7, 0, "", ""), up(shut, 8, "x"), down(status, 8, 0, "", ""),
+	} {
+		if s.up {
+			err = errors.Join(err, w.Up(s.p))
+		} else {
+			err = errors.Join(err, w.Down(s.p))
+		}
+	}
+	if want := "1 at 0: abcd\n2 at 9: efg\n1 at 4: hi\n"; err != nil || r.pieces != want || !reflect.DeepEqual(r.numbers, []int64{2, 1}) {
+		t.Errorf("%v: %q, files %v", err, r.pieces, r.numbers)
+	}
+	r.err = errors.New("full")
+	if err := w.Up(packet(open, 9, "/z", forReading, 0)); !errors.Is(err, r.err) {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestWhatIsTold(t *testing.T) {

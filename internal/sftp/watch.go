@@ -49,6 +49,10 @@ const (
 type Record interface {
 	// Began is told of a request before it goes on: `remove "/etc/hosts"`.
 	Began(what string) error
+	// Piece is told of bytes of a file before they go on, and returns the number by which
+	// it knows the file: n is 0 for its first ones, and then what was returned for them.
+	// It must not keep p.
+	Piece(n int64, offset uint64, p []byte) (int64, error)
 	// Moved is told of a file that is closed, before the client hears of it.
 	Moved(f File) error
 }
@@ -186,7 +190,7 @@ func (w *Watch) about(a *ask, b *body) (say string, err error) {
 	case typeWrite:
 		offset, data := b.uint64(), b.bytes()
 		a.size = len(data)
-		a.file.up.add(offset, data)
+		return "", a.file.up.add(w.to, offset, data)
 	case typeFsetstat:
 		return fmt.Sprintf("setstat %q", a.file.name) + b.attributes(), nil
 	}
@@ -305,7 +309,9 @@ func (w *Watch) answersTo(a ask, kind byte, b *body) error {
 		if len(data) > a.size {
 			return bad("more than was asked for")
 		}
-		a.file.down.add(a.offset, data)
+		if err := a.file.down.add(w.to, a.offset, data); err != nil {
+			return err
+		}
 	case a.kind == typeWrite && b.uint32() != ok:
 		a.file.up.lost(a.size)
 	case a.kind == typeClose:

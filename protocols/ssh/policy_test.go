@@ -64,7 +64,7 @@ rule "bulk" {
   longest = "1h"
 }
 rule "strange" {
-  target  = { names = ["impostor", "certified", "misnamed"] }
+  target  = { names = ["impostor", "certified", "misnamed", "kept"] }
   role    = ["ops"]
   who     = { groups = ["engineering"] }
   longest = "1h"
@@ -105,6 +105,15 @@ target "bulk" {
   options  {
     host_keys     = ["%[2]s"]
     record_output = "digest"
+  }
+  role "ops" { account = "%[3]s" }
+}
+target "kept" {
+  protocol = "ssh"
+  address  = "%[1]s"
+  options {
+    host_keys    = ["%[2]s"]
+    record_files = "content"
   }
   role "ops" { account = "%[3]s" }
 }

@@ -72,6 +72,9 @@ type TargetOptions struct {
 	// Output is "full" (default), or "digest": of commands without a terminal only the
 	// length and SHA-256 of the output are recorded. Terminals are recorded in full.
 	Output string `hcl:"record_output,optional"`
+	// Files is "digest" (default), or "content": the bytes of what sftp and scp move are
+	// recorded too, and not only their length and SHA-256.
+	Files string `hcl:"record_files,optional"`
 }
 
 // RoleOptions is the `options` block of a target's role in the signed policy.

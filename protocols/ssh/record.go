@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -16,7 +17,9 @@ import (
 // begins is a Query with the channel's number and what it is for as its kind; a
 // marker before terminal lines says whose they are when that changes.
 type record struct {
-	to *audit.Recorder
+	to      *audit.Recorder
+	content bool         // the bytes of files too
+	files   atomic.Int64 // numbers those that are
 
 	mu   sync.Mutex
 	last string // the stream of the last terminal line
@@ -49,9 +52,22 @@ func (r *record) note(format string, args ...any) error {
 	return r.to.Write(&audit.Note{Text: fmt.Sprintf(format, args...)})
 }
 
-// file writes that a file was moved; sum is nil where its bytes did not come in order.
-func (r *record) file(name, direction string, size int64, sum []byte) error {
-	return r.to.Write(&audit.File{Name: name, Direction: direction, Size: size, SHA256: hex.EncodeToString(sum)})
+// file writes that a file was moved; sum is nil where its bytes did not come in order, n
+// what piece returned.
+func (r *record) file(name, direction string, size int64, sum []byte, n int64) error {
+	return r.to.Write(&audit.File{Name: name, Direction: direction, Size: size, SHA256: hex.EncodeToString(sum), N: n})
+}
+
+// piece writes bytes of a file, where the policy asks for them: its first ones with 0 for
+// n, others with what was returned.
+func (r *record) piece(n int64, offset uint64, data []byte) (int64, error) {
+	if !r.content {
+		return 0, nil
+	}
+	if n == 0 {
+		n = r.files.Add(1)
+	}
+	return n, r.to.Write(&audit.Piece{N: n, Offset: int64(offset), Data: data}) //nolint:gosec // of a file
 }
 
 // files is the observer of an SFTP conversation.
@@ -74,6 +90,11 @@ func (f *files) close() error        { return f.watch.Close() }
 // Began implements sftp.Record.
 func (f *files) Began(what string) error { return f.rec.begun(f.n, channelSFTP, what) }
 
+// Piece implements sftp.Record.
+func (f *files) Piece(n int64, offset uint64, p []byte) (int64, error) {
+	return f.rec.piece(n, offset, p)
+}
+
 // Moved implements sftp.Record.
 func (f *files) Moved(file sftp.File) error {
 	name, direction := file.Name, directionDown
@@ -83,7 +104,7 @@ func (f *files) Moved(file sftp.File) error {
 	if file.Ending != "" {
 		name += " (" + file.Ending + ")"
 	}
-	return f.rec.file(name, direction, file.Size, file.SHA256)
+	return f.rec.file(name, direction, file.Size, file.SHA256, file.N)
 }
 
 // Directions of a File.

@@ -84,7 +84,7 @@ func (c *conn) relay(ctx context.Context, client, target link, up *session.Upstr
 	ctx, fail := context.WithCancelCause(outer)
 	defer fail(nil)
 	r := &relay{
-		c: c, up: up, client: client, target: target, rules: rules{up.Scope()}, options: options, rec: &record{to: up.Recorder()}, fail: fail, busy: crew{fail: fail},
+		c: c, up: up, client: client, target: target, rules: rules{up.Scope()}, options: options, rec: &record{to: up.Recorder(), content: options.Files == "content"}, fail: fail, busy: crew{fail: fail},
 		slots: make(chan struct{}, maxChannels), stalls: &stalls{over: fail}, pairs: map[*pair]struct{}{}, remote: map[string]bool{}, ended: make(chan struct{}),
 	}
 	r.busy.Go(func() { r.fromClient(); fail(errHungUp) })

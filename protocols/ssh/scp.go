@@ -103,6 +103,7 @@ type scp struct {
 	left   int64
 	size   int64 // of the file so far
 	sum    hash.Hash
+	kept   int64 // the record's number of its bytes; 0: they are not recorded
 }
 
 type scpState int
@@ -176,6 +177,10 @@ func (s *scp) source(data []byte, lost func([]byte) error) error {
 			s.line = s.line[:0]
 		case scpBytes:
 			n := min(int64(len(data)), s.left)
+			var err error
+			if s.kept, err = s.p.r.rec.piece(s.kept, uint64(s.size), data[:n]); err != nil { //nolint:gosec // not negative
+				return err
+			}
 			s.sum.Write(data[:n])
 			data, s.left, s.size = data[n:], s.left-n, s.size+n
 			if s.left == 0 {
@@ -221,7 +226,7 @@ func (s *scp) command(line string) bool {
 			return true
 		}
 		s.name, s.left, s.size, s.sum = path.Join(path.Join(s.folder...), parts[2]), size, 0, sha256.New()
-		s.state = scpAnswer
+		s.state, s.kept = scpAnswer, 0
 		return true
 	case 'E':
 		s.folder = s.folder[:max(0, len(s.folder)-1)]
@@ -260,7 +265,7 @@ func (s *scp) lose(data []byte, lost func([]byte) error) error {
 }
 
 func (s *scp) moved(suffix string) error {
-	return s.p.r.rec.file(s.name+suffix, s.direction, s.size, s.sum.Sum(nil))
+	return s.p.r.rec.file(s.name+suffix, s.direction, s.size, s.sum.Sum(nil), s.kept)
 }
 
 func (s *scp) close() error {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/gatetest"
+	"github.com/sallyport/sallyport/session"
 )
 
 // content is a file's worth of bytes that no text is, and their digest.
@@ -73,6 +74,50 @@ func TestFilesAreRecordedByNameSizeAndDigest(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Where the policy asks for it, the recording has the very bytes that were moved.
+func TestFilesAreRecordedWithTheirBytes(t *testing.T) {
+	w := newWorld(t, setup{})
+	here, there := filepath.Join(w.sshd.Dir, "here"), filepath.Join(w.sshd.Dir, "there")
+	data, _ := content(t, here)
+	data = data[:300<<10+17]
+	must(t, os.WriteFile(here, data, 0o644))
+	args := append([]string{"-F", w.config}, w.certificate(t, gatetest.Alice)...)
+	for _, words := range [][]string{
+		{"scp", here, "ops@kept@gate:" + there}, {"scp", "ops@kept@gate:" + here, there}, {"scp", "-O", here, "ops@kept@gate:" + there}, {"scp", "-O", "ops@kept@gate:" + here, there}, {"scp", here, "ops@web-1@gate:" + there},
+	} {
+		must(t, os.RemoveAll(there))
+		if c := w.run(t, words[0], append(args[:len(args):len(args)], words[1:]...)...); c.done() != 0 {
+			t.Fatalf("%v: stderr:\n%s", words, c.stderr)
+		}
+	}
+	until(t, "the end of all", func() bool { return len(ended(t, w)) == 5 })
+	for _, r := range ended(t, w) {
+		var kept bytes.Buffer
+		var file audit.File
+		for _, line := range w.recordedAs(t, r.ID) {
+			switch track := line.Track.(type) {
+			case audit.Piece:
+				if track.N != 1 || track.Offset != int64(kept.Len()) || file.Name != "" {
+					t.Errorf("a piece of file %d at %d, after %d bytes", track.N, track.Offset, kept.Len())
+				}
+				kept.Write(track.Data)
+			case audit.File:
+				file = track
+			}
+		}
+		if asked := r.Key.Target == "kept"; asked != bytes.Equal(kept.Bytes(), data) || asked != (file.N == 1) || !asked && kept.Len() > 0 {
+			t.Errorf("%s: %d bytes of %d are on the record, of file %+v", r.Key.Target, kept.Len(), len(data), file)
+		}
+	}
+}
+
+func ended(t *testing.T, w *world) []session.Record {
+	t.Helper()
+	list, err := w.Sessions(t.Context(), w.SignIn(t, gatetest.Sam), session.Filter{State: "ended"})
+	must(t, err)
+	return list
 }
 
 func TestSFTPOperationsAreRecorded(t *testing.T) {

@@ -189,6 +189,9 @@ func optionsOf(t policy.Target) (TargetOptions, error) {
 	if o.Output != "" && o.Output != "full" && o.Output != "digest" {
 		return o, fmt.Errorf("target %q: record_output = %q is not one of full, digest", t.Name, o.Output)
 	}
+	if o.Files != "" && o.Files != "digest" && o.Files != "content" {
+		return o, fmt.Errorf("target %q: record_files = %q is not one of digest, content", t.Name, o.Files)
+	}
 	return o, nil
 }
 
