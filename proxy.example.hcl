@@ -89,6 +89,15 @@ policy {
 
   # The lowest version that is accepted; keeps an old, validly signed policy off a new machine.
   min_version = 1
+
+  # Fetch the bundle from there, a gzipped tar as git hosts make one of a branch. Its way here
+  # is not trusted: what is taken is what enough people signed. dir is then the gate's own copy.
+  # archive {
+  #   url        = "https://git.example.com/policy/archive/main.tar.gz"
+  #   every      = "5m"                    # SIGHUP asks at once
+  #   ca         = "/etc/ssl/certs/git.pem" # default: the system's
+  #   credential = "policy-archive"        # sent as a bearer; default: none
+  # }
 }
 
 # Signs the short-lived client certificates of `sallyport login`. No target may trust it.

@@ -272,8 +272,13 @@ func (v *checker) policy() {
 		return
 	}
 	v.path(&p.Dir)
-	if info, err := os.Stat(p.Dir); p.Dir != "" && (err != nil || !info.IsDir()) {
-		v.bad(at(p.Body, "dir"), "No policy", "There is no folder %s. Type: sallyport init DIR  to see what one looks like.", p.Dir)
+	there := p.Dir
+	if p.Archive != nil {
+		v.archive(p.Archive)
+		there = filepath.Dir(p.Dir) // dir itself comes with the first archive
+	}
+	if info, err := os.Stat(there); p.Dir != "" && (err != nil || !info.IsDir()) {
+		v.bad(at(p.Body, "dir"), "No policy", "There is no folder %s. Type: sallyport init DIR  to see what one looks like.", there)
 	}
 	if p.Root != "" && !digest.MatchString(p.Root) {
 		v.bad(at(p.Body, "root"), "Not a digest", "Write \"sha256:\" and 64 hexadecimal digits. Type: sha256sum %s", filepath.Join(p.Dir, "trust", "root.1"))

@@ -211,6 +211,10 @@ type Policy struct {
 	// remember. Default 0. On a new machine it keeps an old, validly signed policy out.
 	MinVersion int `hcl:"min_version,optional"`
 
+	// Archive is where the bundle is fetched from. Default: nowhere; Dir is filled by
+	// whatever you like, and SIGHUP loads it. Its way here is not trusted either way.
+	Archive *Archive `hcl:"archive,block"`
+
 	Body hcl.Body `hcl:",body"`
 }
 

@@ -158,6 +158,9 @@ func TestWhatIsRefused(t *testing.T) {
 		{"advertise", `# advertise = "gate.example.com:5432"`, `advertise = "gate"`, "is not host:port"},
 		{"ca", `# ca = "/etc/ssl/certs/example-ca.pem"`, `ca = "nowhere.pem"`, "Cannot read the certificate"},
 		{"variable", `node = "gate-1"`, `node = host`, "Variables not allowed"},
+		{"archive", "  min_version = 1\n", "  min_version = 1\n  archive {\n    url = \"http://git.example.com/a.tar.gz\"\n  }\n", "Not an archive"},
+		{"archive too often", "  min_version = 1\n", "  min_version = 1\n  archive {\n    url = \"https://git.example.com/a\"\n    every = \"1s\"\n  }\n", "from 10s to 24h"},
+		{"archive's credential", "  min_version = 1\n", "  min_version = 1\n  archive {\n    url = \"https://git.example.com/a\"\n    credential = \"x\"\n  }\n", "No such credential"},
 		{"unknown block", `store {`, `stoer {`, `Did you mean "store"?`},
 		{"block twice", `store {`, "store {\n path = \"/tmp/x\"\n}\nstore {", "Duplicate store block"},
 	} {

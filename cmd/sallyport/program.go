@@ -48,6 +48,7 @@ type program struct {
 	sealer     *identity.Sealer
 	certs      []*certificate
 	secrets    *secrets
+	archive    *archived // nil: the policy is not fetched
 
 	server *proxy.Server // all listeners
 
@@ -71,7 +72,10 @@ func openProgram(ctx context.Context, c *config.Config, logger *slog.Logger) (_ 
 	if err := p.openRecord(); err != nil {
 		return nil, err
 	}
-	loaded, err := loadPolicy(ctx, c, p.log)
+	if p.archive, err = newArchived(c, p.secrets); err != nil {
+		return nil, err
+	}
+	loaded, err := p.loadPolicy(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -17,12 +17,18 @@ import (
 
 // loadPolicy loads the signed bundle at start-up. The log remembers what ran last:
 // an older bundle, however well signed, is refused.
-func loadPolicy(ctx context.Context, c *config.Config, log *audit.Log) (*policy.Policy, error) {
+// An archive that cannot be had, or is refused, is no reason not to open with the last one.
+func (p *program) loadPolicy(ctx context.Context) (*policy.Policy, error) {
+	c, log := p.config, p.log
 	last, rootFloor, err := lastPolicy(ctx, log)
 	if err != nil {
 		return nil, err
 	}
-	loaded, err := policy.Load(c.Policy.Dir, policyOptions(c, last, rootFloor))
+	o := policyOptions(c, last, rootFloor)
+	if _, err := p.bring(ctx, o); err != nil {
+		p.logger.Warn("the policy's archive is not taken", "err", err)
+	}
+	loaded, err := policy.Load(c.Policy.Dir, o)
 	if err != nil {
 		return nil, errors.Join(err, refusedPolicy(ctx, c, log, err))
 	}
@@ -132,11 +138,50 @@ func (p *program) reload(ctx context.Context) error {
 	return nil
 }
 
-// reloadPolicy swaps the policy, or keeps the one that runs.
-func (p *program) reloadPolicy(ctx context.Context) error {
+// bring fetches the policy's archive, where it has one. A refusal is an entry, once.
+func (p *program) bring(ctx context.Context, o policy.Options) (fresh bool, err error) {
+	if p.archive == nil {
+		return false, nil
+	}
+	fresh, err = p.archive.bring(ctx, o)
+	if err != nil && !told(err) && errors.As(err, new(*policy.Refused)) {
+		err = errors.Join(err, refusedPolicy(ctx, p.config, p.log, err))
+	}
+	return fresh, err
+}
+
+// poll looks whether the archive has another policy.
+func (p *program) poll(ctx context.Context) {
+	fresh, err := p.bring(ctx, p.follows())
+	if err == nil && fresh {
+		err = p.reloadFolder(ctx)
+	}
+	switch {
+	case err != nil && !told(err):
+		p.logger.Error("the policy's archive is not taken", "running", p.gate.Policy().Version(), "err", err)
+	case err == nil && fresh:
+		p.logger.Info("reloaded", "policy", p.gate.Policy().Version())
+	}
+}
+
+// follows demands of a policy that it comes after the one that runs.
+func (p *program) follows() policy.Options {
 	running := p.gate.Policy()
 	rootFloor, _ := running.Root()
-	fresh, err := policy.Load(p.config.Policy.Dir, policyOptions(p.config, bundle.Pin{Version: running.Version(), Digest: running.Digest()}, rootFloor))
+	return policyOptions(p.config, bundle.Pin{Version: running.Version(), Digest: running.Digest()}, rootFloor)
+}
+
+// reloadPolicy swaps the policy, or keeps the one that runs.
+func (p *program) reloadPolicy(ctx context.Context) error {
+	if _, err := p.bring(ctx, p.follows()); err != nil {
+		return fmt.Errorf("policy %d goes on: %w", p.gate.Policy().Version(), err)
+	}
+	return p.reloadFolder(ctx)
+}
+
+func (p *program) reloadFolder(ctx context.Context) error {
+	running := p.gate.Policy()
+	fresh, err := policy.Load(p.config.Policy.Dir, p.follows())
 	if err != nil {
 		return errors.Join(fmt.Errorf("policy %d goes on: %w", running.Version(), err), refusedPolicy(ctx, p.config, p.log, err))
 	}

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -97,12 +98,22 @@ func serve(ctx context.Context, c *config.Config, logger *slog.Logger, ready fun
 	return errors.Join(err, p.close())
 }
 
-// reloads reloads at every SIGHUP. A reload that fails changes nothing but the log.
+// reloads reloads at every SIGHUP, and looks after the policy's archive. A reload that
+// fails changes nothing but the log.
 func (p *program) reloads(ctx context.Context, hangups <-chan os.Signal) {
+	var due <-chan time.Time
+	if p.archive != nil {
+		every := time.NewTicker(p.archive.conf.EveryTime)
+		defer every.Stop()
+		due = every.C
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-due:
+			p.poll(ctx)
+			continue
 		case <-hangups:
 		}
 		if err := p.reload(ctx); err != nil {

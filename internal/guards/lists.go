@@ -3,6 +3,7 @@ package guards
 // lists has one line for each list_AREA.go.
 var lists = [][]Guard{
 	approvals,
+	archive,
 	audit,
 	command,
 	config,
