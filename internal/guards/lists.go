@@ -29,6 +29,7 @@ var lists = [][]Guard{
 	proxyLoop,
 	recount,
 	recovery,
+	refused,
 	replay,
 	session,
 	sessionLate,

@@ -1,0 +1,161 @@
+package guards
+
+// refused are refusals of what is over, of what is another's and of what is no ask.
+var refused = []Guard{
+	{
+		"session.release-own", "session/revoke.go",
+		"if gr.Key.User != s.User.ID() {",
+		"if false && (gr.Key.User != s.User.ID()) {",
+		"./session", "TestWhatIsOverIsSaid", "one user ends what is another's",
+	},
+	{
+		"session.ended-once", "session/revoke.go",
+		"if gr.State != GrantActive {\n\t\treturn &Denied{Reason: \"this grant is \"",
+		"if false && (gr.State != GrantActive) {\n\t\treturn &Denied{Reason: \"this grant is \"",
+		"./session", "TestWhatIsOverIsSaid", "a second outcome",
+	},
+	{
+		"session.kill-ended", "session/revoke.go",
+		"if live == nil {",
+		"if false && (live == nil) {",
+		"./session", "TestWhatIsOverIsSaid", "an operation acknowledged that did nothing",
+	},
+	{
+		"session.token-of-an-ended-grant", "session/people.go",
+		"case gr.State != GrantActive || !g.clock.Now().Before(gr.Ends):",
+		"case false && (gr.State != GrantActive || !g.clock.Now().Before(gr.Ends)):",
+		"./session", "TestWhatIsOverIsSaid", "a token that outlives its grant",
+	},
+	{
+		"session.extend-ended", "session/askfor.go",
+		"case gr.State != GrantActive:",
+		"case false && (gr.State != GrantActive):",
+		"./session", "TestWhatIsOverIsSaid", "live connections outlive the grant",
+	},
+	{
+		"session.extend-own", "session/askfor.go",
+		"case gr.Key.User != by.User.ID():",
+		"case false && (gr.Key.User != by.User.ID()):",
+		"./session", "TestExtendedWithoutConnectingAgain", "a remembered yes that matches too widely",
+	},
+	{
+		"session.extend-times", "session/askfor.go",
+		"case gr.Times >= gr.Decision.Extensions:",
+		"case false && (gr.Times >= gr.Decision.Extensions):",
+		"./session", "TestExtensionsComeToAnEnd", "a grant that never ends",
+	},
+	{
+		"session.retract-decided", "session/decide.go",
+		"case r.State != RequestPending:",
+		"case false && (r.State != RequestPending):",
+		"./session", "TestWhatIsOverIsSaid", "a second outcome",
+	},
+	{
+		"session.retract-own", "session/decide.go",
+		"case i < 0:",
+		"case false && (i < 0):",
+		"./session", "TestYesIsTakenBackBeforeItTakesEffect", "a click that is another's",
+	},
+	{
+		"session.retract-after", "session/decide.go",
+		"case r.State == RequestApproved:",
+		"case false && (r.State == RequestApproved):",
+		"./session", "TestYesIsTakenBackBeforeItTakesEffect", "a second outcome",
+	},
+	{
+		"session.decided-once", "session/decide.go",
+		"if r.State != RequestPending {\n\t\treturn policy.Decision{}, ",
+		"if false && (r.State != RequestPending) {\n\t\treturn policy.Decision{}, ",
+		"./session", "TestYesNamesItsQuestion", "an approval race with two outcomes",
+	},
+	{
+		"session.disable-self", "session/people.go",
+		"if userID == by.User.ID() {",
+		"if false && (userID == by.User.ID()) {",
+		"./session", "TestNobodyDisablesThemselves", "administrators decide about themselves",
+	},
+	{
+		"session.refresh-same-person", "session/people.go",
+		"if old.User.ID() != s.User.ID() {",
+		"if false && (old.User.ID() != s.User.ID()) {",
+		"./session", "TestRefreshKeepsItsPerson", "sign-in state shared between users",
+	},
+	{
+		"session.no-phrase", "session/hold.go",
+		`if picked == "" {`,
+		`if false && (picked == "") {`,
+		"./session", "TestNoPhraseIsNoTry", "a client burns its tries while it waits",
+	},
+	{
+		"session.phrase-one-more", "session/hold.go",
+		"if !last {",
+		"if false && (!last) {",
+		"./session", "TestPhishedLink", "a link that is sent to somebody else",
+	},
+	{
+		"session.held-unknown", "session/hold.go",
+		"if h == nil {\n\t\treturn nil, by, ErrNotFound",
+		"if false && (h == nil) {\n\t\treturn nil, by, ErrNotFound",
+		"./session", "TestNobodyConfirms", "session hijack by a known id",
+	},
+	{
+		"session.names-printable", "session/open.go",
+		"if len(part.value) > MaxName || !printable(part.value) {",
+		"if false && (len(part.value) > MaxName || !printable(part.value)) {",
+		"./session", "TestAsksThatAreNone", "terminal escape sequences in names",
+	},
+	{
+		"session.target-named", "session/open.go",
+		`case a.Target == "":`,
+		`case false && (a.Target == ""):`,
+		"./session", "TestAsksThatAreNone", "silent defaults",
+	},
+	{
+		"session.role-named", "session/open.go",
+		`case a.Role == "":`,
+		`case false && (a.Role == ""):`,
+		"./session", "TestAsksThatAreNone", "silent defaults",
+	},
+	{
+		"session.ticket-bound", "session/open.go",
+		"case len(ticket) > MaxTicket || !printable(ticket):",
+		"case false && (len(ticket) > MaxTicket || !printable(ticket)):",
+		"./session", "TestAsksThatAreNone", "unbounded input",
+	},
+	{
+		"session.duration-whole", "session/open.go",
+		"case d < 0 || (d > 0 && d < time.Second):",
+		"case false && (d < 0 || (d > 0 && d < time.Second)):",
+		"./session", "TestAsksThatAreNone", "a grant without a length",
+	},
+	{
+		"session.needs-policy", "session/gate.go",
+		"if p == nil {",
+		"if false && (p == nil) {",
+		"./session", "TestGateNeedsItsParts", "the gate missing on one path",
+	},
+	{
+		"session.needs-parts", "session/gate.go",
+		"if c.Store == nil || c.Log == nil || c.Recordings == nil {",
+		"if false && (c.Store == nil || c.Log == nil || c.Recordings == nil) {",
+		"./session", "TestGateNeedsItsParts", "the gate missing on one path",
+	},
+	{
+		"session.stricter-longest", "session/identify.go",
+		"if gr.term() > d.Longest && d.Longest > 0 {",
+		"if false && (gr.term() > d.Longest && d.Longest > 0) {",
+		"./session", "TestStricterRuleEndsWhatIsMore", "live connections outlive a policy",
+	},
+	{
+		"session.stricter-count", "session/identify.go",
+		"if _, missing := progress(d.Stages, r.User, r.Approvals); missing > 0 {",
+		"if _, missing := progress(d.Stages, r.User, r.Approvals); false && (missing > 0) {",
+		"./session", "TestStricterRuleEndsWhatIsMore", "live connections outlive a policy",
+	},
+	{
+		"session.session-seen", "session/view.go",
+		"if !g.mayLook(by, r.Key) && g.MayReview(by, r) != nil {",
+		"if false && (!g.mayLook(by, r.Key) && g.MayReview(by, r) != nil) {",
+		"./session", "TestOthersSessionsAreNotFound", "an endpoint without its own check",
+	},
+}
