@@ -98,7 +98,7 @@ bench: setup build ## compare the gate with a direct connection
 
 .PHONY: bench-http
 bench-http: setup ## compare the gate with nginx, Caddy and a plain proxy before one nginx (needs wrk)
-	go test -v -tags bench -count=1 -timeout 30m -run '^TestWays$$' ./protocols/http
+	go test -v -tags bench -count=1 -timeout 30m -run '^Test(Ways|IdleWebsockets)$$' ./protocols/http
 
 .PHONY: soak
 soak: setup build ## keep a gate busy for an hour (SOAK=10m for less) and write docs/soak.md

@@ -260,4 +260,16 @@ var httpLate = []Guard{
 		"h.idle <= 0 {",
 		"./protocols/http", "TestIdleIsAtMostFiveMinutes", "live connections outlive their use: an idle session",
 	},
+	{
+		"protocols/http.identity-kept", "protocols/http/identity.go",
+		"\tif now.Sub(l.signed) >= keep {",
+		"\tif l.token == \"\" {",
+		"./protocols/http", "TestIdentityIsKept", "an identity that is kept beyond its end",
+	},
+	{
+		"protocols/http.identity-bound", "protocols/http/options.go",
+		"err == nil && d > 0 && d <= maxIdentityFor",
+		"err == nil && d > 0",
+		"./protocols/http", "TestOptionsAreChecked", "an identity that is kept beyond its end",
+	},
 }

@@ -12,6 +12,7 @@ import (
 	"net/textproto"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -91,14 +92,46 @@ func TestIdentity(t *testing.T) {
 	ask(t, alice, http.MethodGet, w.app+"/").refused(t, http.StatusOK, "application")
 	token, err = jwt.ParseSigned(app.last(t).Header.Get(identityHeader), []jose.SignatureAlgorithm{jose.ES256})
 	must(t, err)
-	var next claims
-	must(t, token.UnsafeClaimsWithoutVerification(&next))
-	if next.ID == own.ID || next.Session != own.Session {
+	var next jwt.Claims
+	var same claims
+	must(t, token.Claims(set.Key(token.Headers[0].KeyID)[0], &next, &same))
+	if next.ID == registered.ID || next.ID == "" || same.Session != own.Session {
 		t.Errorf("the next request's is %+v", next)
 	}
-	if own.Email != "alice@example.com" || own.Role != "user" || own.ID == "" || own.Session == "" || registered.Expiry.Time().Sub(registered.IssuedAt.Time()) != time.Minute {
+	if own.Email != "alice@example.com" || own.Role != "user" || registered.ID == "" || own.Session == "" || registered.Expiry.Time().Sub(registered.IssuedAt.Time()) != time.Minute {
 		t.Errorf("%+v", own)
 	}
+}
+
+// Where the policy says for how long, one JWT serves a session's requests, and nobody
+// else's; and it is never near its end.
+func TestIdentityIsKept(t *testing.T) {
+	app := newSeen()
+	w := newWorld(t, app, options{extra: `identity_for = "30s"`})
+	identity := func(c *http.Client) string {
+		t.Helper()
+		ask(t, c, http.MethodGet, w.app+"/").refused(t, http.StatusOK, "application")
+		return app.last(t).Header.Get(identityHeader)
+	}
+	alice := w.alice(t)
+	if first := identity(alice); first == "" || identity(alice) != first || identity(w.alice(t)) == first {
+		t.Error("an identity is not kept, or for another session")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s, err := newSigner()
+		must(t, err)
+		l := &live{h: &handler{signer: s}, site: &site{targetOptions: targetOptions{IdentityFor: "20s"}}, claims: claims{}.begin()}
+		var before string
+		for second := range 100 {
+			text, err := l.identity()
+			must(t, err)
+			if fresh := second%20 == 0; fresh == (text == before) {
+				t.Errorf("after %d s the identity is new: %v", second, text != before)
+			}
+			before = text
+			<-time.After(time.Second)
+		}
+	})
 }
 
 // A key is in the set before it signs anything, so that a target which reads the set now
@@ -116,7 +149,7 @@ func TestKeysChange(t *testing.T) {
 	}
 	sign := func(after time.Duration) *jwt.JSONWebToken {
 		t.Helper()
-		text, err := s.sign(claims{Subject: "alice"}, begun.Add(after))
+		text, err := s.sign(claims{Subject: "alice"}.begin(), begun.Add(after))
 		must(t, err)
 		token, err := jwt.ParseSigned(text, []jose.SignatureAlgorithm{jose.ES256})
 		must(t, err)

@@ -1,14 +1,18 @@
 package http
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -92,14 +96,11 @@ func (s *signer) current(now time.Time) (signingKey, error) {
 	return signs, nil
 }
 
-// claims are what a target is told.
+// claims are what a target is told of a session's user; sign adds what is each token's own.
 type claims struct {
 	Issuer   string   `json:"iss"`
 	Audience string   `json:"aud"` // the target's name
 	Subject  string   `json:"sub"` // identity.User.ID
-	Expires  int64    `json:"exp"`
-	Issued   int64    `json:"iat"`
-	ID       string   `json:"jti"`
 	Email    string   `json:"email,omitempty"`
 	Name     string   `json:"name,omitempty"`
 	Groups   []string `json:"groups,omitempty"`
@@ -107,27 +108,54 @@ type claims struct {
 	Session  string   `json:"session"`
 }
 
-// sign makes a JWT.
-func (s *signer) sign(c claims, now time.Time) (string, error) {
+// begin is the claims as JSON, without its end.
+func (c claims) begin() []byte {
+	text, _ := json.Marshal(c) //nolint:errchkjson // strings
+	return text[:len(text)-1]
+}
+
+// sign makes a JWT of claims that begin so, with a time and an identifier of its own.
+func (s *signer) sign(begin []byte, now time.Time) (string, error) {
 	k, err := s.current(now)
 	if err != nil {
 		return "", err
 	}
-	c.Issued, c.Expires, c.ID = now.Unix(), now.Add(jwtLife).Unix(), identity.NewID()
-	body, err := json.Marshal(c)
-	if err != nil {
-		return "", fmt.Errorf("write the identity: %w", err)
-	}
+	body := fmt.Appendf(slices.Clip(begin), `,"iat":%d,"exp":%d,"jti":%q}`, now.Unix(), now.Add(jwtLife).Unix(), identity.NewID())
 	text := k.header + "." + encode(body)
 	sum := sha256.Sum256([]byte(text))
-	r, v, err := ecdsa.Sign(rand.Reader, k.key, sum[:])
+	// Without a source of randomness the nonce is that of RFC 6979, at half the cost.
+	der, err := k.key.Sign(nil, sum[:], crypto.SHA256)
+	var pair struct{ R, S *big.Int }
+	if err == nil {
+		_, err = asn1.Unmarshal(der, &pair)
+	}
 	if err != nil {
 		return "", fmt.Errorf("sign the identity: %w", err)
 	}
-	var signature [64]byte
-	r.FillBytes(signature[:32])
-	v.FillBytes(signature[32:])
+	var signature [64]byte // RFC 7518, section 3.4
+	pair.R.FillBytes(signature[:32])
+	pair.S.FillBytes(signature[32:])
 	return text + "." + encode(signature[:]), nil
+}
+
+// identity is the JWT about a session's user for one request more: its own, or one that
+// serves others too, for as long as the target's options say.
+func (l *live) identity() (string, error) {
+	now := time.Now()
+	keep, _ := l.site.identityFor()
+	if keep == 0 {
+		return l.h.signer.sign(l.claims, now)
+	}
+	l.signing.Lock()
+	defer l.signing.Unlock()
+	if now.Sub(l.signed) >= keep {
+		token, err := l.h.signer.sign(l.claims, now)
+		if err != nil {
+			return "", err
+		}
+		l.token, l.signed = token, now
+	}
+	return l.token, nil
 }
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }

@@ -39,6 +39,7 @@ type live struct {
 	user     identity.User
 	role     string
 	id       string
+	claims   []byte    // what targets are told of the user, see claims.begin
 	starts   time.Time // of the grant
 	ends     time.Time
 	proves   func() bool // what the client shows is still good
@@ -51,6 +52,10 @@ type live struct {
 	done     <-chan struct{}
 	cause    func() error
 	after    func(func()) (stop func() bool) // once done
+
+	signing sync.Mutex // guards token and signed
+	token   string     // the JWT that is kept
+	signed  time.Time
 
 	retired  chan struct{} // closed once a session under a newer grant takes its place
 	retiring sync.Once
@@ -243,6 +248,10 @@ func (l *live) setUp(ctx context.Context, up *session.Upstream) (err error) {
 	l.up, l.scope, l.recorder, l.rules = up, up.Scope(), up.Recorder(), record.New(l.site.Record)
 	l.done, l.cause = ctx.Done(), func() error { return context.Cause(ctx) }
 	l.after = func(f func()) func() bool { return context.AfterFunc(ctx, f) }
+	l.claims = claims{
+		Issuer: l.h.config.URL, Audience: l.site.target, Subject: l.user.ID(),
+		Email: l.user.Email, Name: l.user.Name, Groups: l.user.Groups, Role: l.role, Session: l.id,
+	}.begin()
 	if l.to, err = newUpstream(ctx, up, l.site); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -32,6 +33,10 @@ type targetOptions struct {
 	// Headers are plain headers about the caller beside the JWT: a header's name, and one
 	// of user, email, name, groups, role.
 	Headers map[string]string `hcl:"headers,optional"`
+	// IdentityFor is how long one JWT about the caller serves the requests of a session, at
+	// most "30s". Default: each request has its own, so that a target that has seen a jti
+	// can refuse it.
+	IdentityFor string `hcl:"identity_for,optional"`
 	// HTTP2 speaks HTTP/2 to the target, which gRPC needs; without TLS by prior knowledge.
 	// HTTP/1.1, the default, is faster for everything else.
 	HTTP2 bool `hcl:"http2,optional"`
@@ -56,6 +61,18 @@ var facts = []string{"user", "email", "name", "groups", "role"}
 
 // auths are the ways to show a credential.
 var auths = []string{"bearer", "basic", "header", "certificate"}
+
+// maxIdentityFor leaves a kept JWT half of its life.
+const maxIdentityFor = jwtLife / 2
+
+// identityFor reads IdentityFor; 0: each request has its own.
+func (o targetOptions) identityFor() (d time.Duration, ok bool) {
+	if o.IdentityFor == "" {
+		return 0, true
+	}
+	d, err := time.ParseDuration(o.IdentityFor)
+	return d, err == nil && d > 0 && d <= maxIdentityFor
+}
 
 // A flaw is what is wrong with one option.
 type flaw struct{ option, say string }
@@ -83,6 +100,9 @@ func (o targetOptions) flaws() (all []flaw) {
 		case !slices.Contains(facts, o.Headers[header]):
 			bad("headers", "%q is nothing that a header can say; write one of %s.", o.Headers[header], strings.Join(facts, ", "))
 		}
+	}
+	if _, ok := o.identityFor(); !ok {
+		bad("identity_for", "%q is no duration of at most 30s; leave it out, and each request has an identity of its own.", o.IdentityFor)
 	}
 	if o.Record != nil {
 		o.Record.Flaws(func(option, say string) { bad("record."+option, "%s", say) })

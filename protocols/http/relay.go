@@ -165,10 +165,7 @@ func (l *live) dress(out *http.Request) {
 	for name, fact := range l.site.Headers {
 		out.Header.Set(name, headerText(say(l.user, l.role, fact)))
 	}
-	token, err := l.h.signer.sign(claims{
-		Issuer: l.h.config.URL, Audience: l.site.target, Subject: l.user.ID(),
-		Email: l.user.Email, Name: l.user.Name, Groups: l.user.Groups, Role: l.role, Session: l.id,
-	}, time.Now())
+	token, err := l.identity()
 	if err == nil { // without it the target sees nobody
 		out.Header.Set(identityHeader, token)
 	}

@@ -75,7 +75,7 @@ http { access_log off; sendfile on; keepalive_requests 100000000; client_body_te
 		{name: "direct TLS (nginx)", address: direct, process: nginx("direct", fmt.Sprintf("server { listen %s ssl; %s root %s/www; }", direct, ssl, dir))},
 		{name: "nginx", address: before, process: nginx("before", fmt.Sprintf(`upstream files { server %s; keepalive 128; } server { listen %s ssl; %s location / { proxy_pass http://files; proxy_http_version 1.1; proxy_set_header Connection ""; } }`, files, before, ssl))},
 	}
-	for _, role := range []string{"ReverseProxy", "gate"} {
+	for _, role := range []string{"ReverseProxy", "gate", "gate, identity kept"} {
 		cmd, said := offspring(t, role, files)
 		ways = append(ways, &way{name: role, process: cmd, address: said[0], head: said[1:]})
 	}
@@ -118,7 +118,6 @@ http { access_log off; sendfile on; keepalive_requests 100000000; client_body_te
 			fmt.Printf("| %s | %s | %.0f | %.2f | %.1f | %.0f |\n", size.name, way.name, rate, rate/base, median(way.tails[size.name]), median(way.cpu[size.name]))
 		}
 	}
-	weigh(t)
 }
 
 func median(list []float64) float64 {
@@ -225,8 +224,12 @@ func offspring(t *testing.T, role, upstream string) (*exec.Cmd, []string) {
 func TestWaysChild(t *testing.T) {
 	upstream := os.Getenv(child + "_TO")
 	switch os.Getenv(child) {
-	case "gate":
-		w := newWorld(t, http.NotFoundHandler(), options{address: upstream, host: "127.0.0.1", extra: "websocket = true", perUser: 100_000})
+	case "gate", "gate, identity kept":
+		extra := "websocket = true"
+		if os.Getenv(child) != "gate" {
+			extra += "\nidentity_for = \"30s\""
+		}
+		w := newWorld(t, http.NotFoundHandler(), options{address: upstream, host: "127.0.0.1", extra: extra, perUser: 100_000})
 		fmt.Printf("READY %s\tAuthorization: Bearer %s\n", w.addr, w.token(t)) // wrk sends the address as the name in TLS
 		_, _ = io.Copy(io.Discard, os.Stdin)
 	case "ReverseProxy":
@@ -260,8 +263,8 @@ func TestWaysChild(t *testing.T) {
 	}
 }
 
-// weigh opens websockets that say nothing and sees by how much the gate grows.
-func weigh(t *testing.T) {
+// TestIdleWebsockets opens websockets that say nothing and sees by how much the gate grows.
+func TestIdleWebsockets(t *testing.T) {
 	_, at := offspring(t, "target", "")
 	gate, said := offspring(t, "gate", at[0])
 	head := http.Header{}
