@@ -85,6 +85,7 @@ type Rule struct {
 	People      People               `json:"people"` // of it
 	Proof       []identity.ProofKind `json:"proof,omitempty"`
 	Conditional bool                 `json:"conditional,omitempty"`
+	When        string               `json:"when,omitempty"` // the condition as it is written, on one line
 	Longest     time.Duration        `json:"longest,omitempty"`
 	Reason      bool                 `json:"reason,omitempty"`
 	Ticket      string               `json:"ticket,omitempty"`
@@ -102,6 +103,10 @@ func (d *Draft) Rules() []Rule {
 		}
 		if r.ticket != nil {
 			v.Ticket = r.ticket.name
+		}
+		if r.when != nil {
+			at := r.when.At
+			v.When = strings.Join(strings.Fields(string(d.Files[at.Filename][at.Start.Byte:at.End.Byte])), " ")
 		}
 		for _, t := range r.covered {
 			v.Targets = append(v.Targets, t.Name)
@@ -183,57 +188,4 @@ func (r *rule) explain(f *facts, errs *[]string) string {
 		return why
 	}
 	return ""
-}
-
-// Clauses are the parts of rules that Weaken takes away.
-func Clauses() []string {
-	return []string{"who", "proof", "when", "reason", "ticket", "approve", "all of it"}
-}
-
-// Weaken runs the draft's tests with one clause of one rule taken away, and reports
-// whether any of them notices. It is false, false where the rule has no such clause.
-// It must not run at the same time as other methods.
-func (d *Draft) Weaken(name, clause string) (had, noticed bool) {
-	at := slices.IndexFunc(d.set.rules, func(r *rule) bool { return r.name == name })
-	all := d.set.rules
-	if at < 0 {
-		all = d.set.forbids
-		at = slices.IndexFunc(all, func(r *rule) bool { return r.name == name })
-	}
-	if at < 0 {
-		return false, false
-	}
-	r := all[at]
-	whole := *r
-	defer func() { *r = whole }()
-	if had = r.weaken(clause); !had {
-		return false, false
-	}
-	for _, t := range d.trials {
-		if t.run(d.set).Failed != "" {
-			return true, true
-		}
-	}
-	return true, false
-}
-
-func (r *rule) weaken(clause string) (had bool) {
-	switch clause {
-	case "who":
-		had = !r.who.everybody
-		r.who = who{everybody: true}
-	case "proof":
-		had, r.proof = len(r.proof) > 0, nil
-	case "when":
-		had, r.when = r.when != nil, nil
-	case "reason":
-		had, r.reason = r.reason, false
-	case "ticket":
-		had, r.ticket = r.ticket != nil, nil
-	case "approve":
-		had, r.stages = len(r.stages) > 0, nil
-	case "all of it":
-		had, r.who = true, who{issuer: "nobody"}
-	}
-	return had
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -32,10 +33,10 @@ func (s *set) words() when.Words[*facts] {
 		Plain: map[string]when.Operand[*facts]{
 			"request.time":         text(func(f *facts) string { return f.local.Format("15:04") }),
 			"request.date":         text(func(f *facts) string { return f.local.Format(time.DateOnly) }),
-			"request.hour":         when.Whole(func(f *facts) int { return f.local.Hour() }),
-			"request.minute":       when.Whole(func(f *facts) int { return f.local.Minute() }),
+			"request.hour":         when.Whole(func(f *facts) int { return f.local.Hour() }, 0, 23),
+			"request.minute":       when.Whole(func(f *facts) int { return f.local.Minute() }, 0, 59),
 			"request.weekday":      text(func(f *facts) string { return strings.ToLower(f.local.Weekday().String()) }, weekdays...),
-			"request.minutes":      when.Whole(func(f *facts) int { return int((f.duration + time.Minute - 1) / time.Minute) }),
+			"request.minutes":      when.Whole(func(f *facts) int { return int((f.duration + time.Minute - 1) / time.Minute) }, 0, math.MaxInt),
 			"request.reason":       text(func(f *facts) string { return f.in.Reason }),
 			"request.ticket":       text(func(f *facts) string { return f.in.Ticket }),
 			"request.object":       text(func(f *facts) string { return f.in.Object }),

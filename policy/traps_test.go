@@ -72,6 +72,11 @@ func TestTrapsOfConditions(t *testing.T) {
 		"window of nonsense":             {`between(request.time, "22", "6:00")`, `Write a time of day such as "22:00".`},
 		"window of something else":       {`between(user.name, "22:00", "06:00")`, "between is about request.time"},
 		"network":                        {`in_network(request.client, "10.0.0.1/8")`, "without bits of a host"},
+		"an hour that is none":           {`request.hour > 23`, "This is always the same: it lies between 0 and 23."},
+		"never after the last hour":      {`24 <= request.hour`, "it lies between 0 and 23"},
+		"always within the hour":         {`request.minute < 60`, "it lies between 0 and 59"},
+		"an hour that never comes":       {`request.hour == 24`, "These are never equal: it lies between 0 and 23."},
+		"a length below none":            {`request.minutes < 0`, "it is at least 0"},
 		"half a number":                  {`request.hour < 6.5`, "Numbers are whole"},
 		"object":                         {`{ a = 1 }`, "This is not supported"},
 		"heredoc":                        {"user.name == <<E\nx\nE\n", ""}, // a text like any other
@@ -239,7 +244,7 @@ func TestAbsentLabelAtRunTimeFailsClosed(t *testing.T) {
 	s, _, f := compile(rulesOnly(ruleWith(`when = target.labels.region != "eu"`) + `
 forbid "f" {
   target = { name = "billing" }
-  when   = target.labels.region == "us" && request.hour > 30
+  when   = target.labels.region == "us" && request.minute > 58
 }
 rule "b" {
   target  = { name = "billing" }

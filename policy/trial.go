@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy/scope"
 	"github.com/sallyport/sallyport/policy/strict"
 )
 
@@ -30,6 +31,7 @@ type expectation struct {
 	missing     int    // -1: not asked
 	rule, field string // empty: not asked
 	longest     time.Duration
+	scope       *Scope // nil: not asked
 }
 
 // An Outcome is what came of one test.
@@ -195,7 +197,7 @@ func (s *set) readRequest(f *strict.Findings, b *hclsyntax.Block, users map[stri
 }
 
 func readExpect(f *strict.Findings, b *hclsyntax.Block) expectation {
-	f.Blocks(b, "expect")
+	inner := f.Blocks(b, "expect", "scope")
 	r := f.Block(b, "expect")
 	r.Need("decision")
 	e := expectation{
@@ -203,6 +205,10 @@ func readExpect(f *strict.Findings, b *hclsyntax.Block) expectation {
 		rule: r.Str("rule"), field: r.Str("field"), longest: r.Span("longest", 0, time.Second, 365*strict.Day),
 	}
 	r.Done()
+	if block := f.One(inner, "scope"); block != nil {
+		s := scope.Read(f, block, "expect")
+		e.scope = &s
+	}
 	return e
 }
 
@@ -232,6 +238,9 @@ func (t *trial) run(s *set) Outcome {
 	check("the rule", e.rule != "", e.rule, d.Rule)
 	check("the field", e.field != "", e.field, d.Field)
 	check("longest", e.longest != 0, e.longest, d.Longest)
+	if e.scope != nil {
+		check("the scope", true, e.scope.String(), d.Scope.String())
+	}
 	if len(wrong) > 0 {
 		o.Failed = strings.Join(wrong, ", ") + " (" + d.Why + ")"
 	}

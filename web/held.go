@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/sallyport/sallyport/internal/spell"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -39,7 +40,7 @@ func (s *Web) showHeld(v *visit, code int, page heldPage) error {
 		}
 	}
 	if page.For == "" {
-		page.For = compact(page.Hold.Decision.Duration)
+		page.For = spell.Compact(page.Hold.Decision.Duration)
 	}
 	data.Body = page
 	return s.show(v, code, "held", data)

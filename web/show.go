@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/spell"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/session"
 )
@@ -141,14 +142,14 @@ func (s *Web) funcs() template.FuncMap {
 		"day":       func(t time.Time) template.HTML { return stamp(t, "2 Jan 2006, 15:04:05 UTC", "day") },
 		"since":     func(t time.Time) template.HTML { return stamp(t, "15:04:05 UTC", "since") },
 		"left":      func(t time.Time) template.HTML { return stamp(t, "15:04:05 UTC", "left") },
-		"span":      span,
+		"span":      spell.Span,
 		"short":     func(u identity.User) string { return u.Short() },
 		"join":      func(words []string) string { return strings.Join(words, ", ") },
 		"scope":     func(s policy.Scope) string { return s.String() },
 		"decidedBy": decidedBy, "approver": approver,
-		"compact": compact,
+		"compact": spell.Compact,
 		"seconds": func(d time.Duration) int { return int(d / time.Second) },
-		"choices": choices,
+		"choices": spell.Choices,
 		"needs":   needs,
 		"waits":   s.gate.WaitsFor,
 		"cause":   causeWords,
@@ -166,56 +167,6 @@ func stamp(t time.Time, layout, how string) template.HTML {
 	t = t.UTC()
 	//nolint:gosec // made of a time and two constants; nothing of it comes from outside
 	return template.HTML(fmt.Sprintf(`<time datetime="%s" data-show="%s" aria-live="off">%s</time>`, t.Format(time.RFC3339), how, t.Format(layout)))
-}
-
-// span writes a duration in words: "1 hour 30 minutes".
-func span(d time.Duration) string {
-	d = d.Round(time.Second)
-	var words []string
-	for _, unit := range []struct {
-		of   time.Duration
-		name string
-	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"}} {
-		n := d / unit.of
-		d -= n * unit.of
-		switch {
-		case n == 1:
-			words = append(words, "1 "+unit.name)
-		case n > 1:
-			words = append(words, fmt.Sprintf("%d %ss", n, unit.name))
-		}
-	}
-	if len(words) == 0 {
-		return "no time"
-	}
-	return strings.Join(words, " ")
-}
-
-// compact writes a duration as forms send it: "30m", "1h30m", "4s".
-func compact(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
-}
-
-// choices are the durations to pick from, longest first, up to and with the longest;
-// none where there is no longest, because the policy says no so far.
-func choices(longest time.Duration) []time.Duration {
-	if longest <= 0 {
-		return nil
-	}
-	all := []time.Duration{longest}
-	for _, d := range []time.Duration{8 * time.Hour, 4 * time.Hour, 2 * time.Hour, time.Hour, 30 * time.Minute, 15 * time.Minute, 5 * time.Minute} {
-		if d < longest {
-			all = append(all, d)
-		}
-	}
-	return all
 }
 
 // needs says who has to agree: "1 of dba, then 1 of leads".

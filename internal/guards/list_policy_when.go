@@ -19,4 +19,16 @@ var policyWhen = []Guard{
 		"if false && (l.kind != r.kind) {",
 		"./policy", "TestTrapsOfConditions", "a condition silently false",
 	},
+	{
+		"policy/when.always-the-same", "policy/when/operators.go",
+		"if holds(l.least, r.most) == holds(l.most, r.least) {",
+		"if false {",
+		"./policy", "TestTrapsOfConditions/an_hour_that_is_none", "silent defaults and spelling",
+	},
+	{
+		"policy/when.never-equal", "policy/when/operators.go",
+		"if l.kind == isNumber && (l.most < r.least || r.most < l.least) {",
+		"if false {",
+		"./policy", "TestTrapsOfConditions/an_hour_that_never_comes", "silent defaults and spelling",
+	},
 }

@@ -143,22 +143,22 @@ func matrix(d *policy.Draft) map[string][]string {
 // each splits a plain list of groups or e-mails into one row each; what narrows them
 // (claims, an issuer) stays whole.
 func each(r policy.Rule) []string {
-	plain := map[string]bool{}
+	rows := map[string]bool{}
 	for _, g := range r.People.Groups {
-		plain["group "+g] = true
+		rows["group "+g] = true
 	}
 	for _, e := range r.People.Emails {
-		plain[e] = true
+		rows[e] = true
 	}
-	if len(plain) == 0 || strings.Count(r.Who, ";") > min(len(r.People.Groups), 1)+min(len(r.People.Emails), 1)-1 {
+	if !plain(r) {
 		return []string{r.Who}
 	}
-	return strict.SortedKeys(plain)
+	return strict.SortedKeys(rows)
 }
 
 func terms(r policy.Rule) string {
 	if r.Kind == "forbid" {
-		return "forbidden" + choose(r.Conditional, ", under a condition", "")
+		return "forbidden" + choose(r.Conditional, ", when "+r.When, "")
 	}
 	parts := []string{"automatic"}
 	if len(r.Stages) > 0 {
@@ -180,11 +180,11 @@ func terms(r policy.Rule) string {
 	for _, p := range r.Proof {
 		parts = append(parts, "by "+string(p))
 	}
-	for _, p := range r.Scope.Parts() {
-		parts = append(parts, "limited by "+p)
+	if len(r.Scope.Parts()) > 0 {
+		parts = append(parts, r.Scope.String())
 	}
 	if r.Conditional {
-		parts = append(parts, "under a condition")
+		parts = append(parts, "when "+r.When)
 	}
 	return strings.Join(parts, ", ")
 }

@@ -15,7 +15,7 @@ import (
 
 // A Finding is something wrong, or suspicious, in a file of a policy.
 type Finding struct {
-	Severity string `json:"severity"` // "error" or "warning"
+	Severity string `json:"severity"` // "error", "warning", or "note": worth knowing, and probably meant
 	File     string `json:"file"`
 	Line     int    `json:"line"` // from 1; 0: about the whole file
 	Column   int    `json:"column"`
@@ -27,21 +27,20 @@ type Finding struct {
 // Check returns everything that is wrong with d, and where nothing is, what looks like
 // a mistake: rules that never decide, and rules that nobody can approve.
 func Check(d *policy.Draft) []Finding {
-	diags := d.Diags
-	if !diags.HasErrors() {
-		diags = append(diags[:len(diags):len(diags)], lint(d.Rules())...)
-	}
-	findings := make([]Finding, 0, len(diags))
-	for _, diag := range diags {
-		f := Finding{Severity: "error", Summary: diag.Summary, Detail: diag.Detail}
-		if diag.Severity == hcl.DiagWarning {
-			f.Severity = "warning"
-		}
-		if at := diag.Subject; at != nil {
+	findings := make([]Finding, 0, len(d.Diags))
+	add := func(severity, summary, detail string, at *hcl.Range) {
+		f := Finding{Severity: severity, Summary: summary, Detail: detail}
+		if at != nil {
 			f.File, f.Line, f.Column = at.Filename, at.Start.Line, at.Start.Column
 			f.Source = sourceLine(d.Files[f.File], f.Line)
 		}
 		findings = append(findings, f)
+	}
+	for _, diag := range d.Diags {
+		add(choose(diag.Severity == hcl.DiagWarning, "warning", "error"), diag.Summary, diag.Detail, diag.Subject)
+	}
+	if !d.Diags.HasErrors() {
+		lint(d.Rules(), func(severity string, r policy.Rule, summary, detail string) { add(severity, summary, detail, &r.Range) })
 	}
 	slices.SortStableFunc(findings, func(a, b Finding) int {
 		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column)

@@ -47,7 +47,9 @@ type Operand[F any] struct {
 	list   func(F) ([]string, error)
 	fixed  bool     // a literal
 	domain []string // the only texts that it can be
-	lower  bool     // it is always in lower case
+	least  int64    // a number lies between these
+	most   int64
+	lower  bool // it is always in lower case
 }
 
 // Text is a text; domain, where it is given, lists all that it can be.
@@ -73,9 +75,10 @@ func (o Operand[F]) never(literal string) string {
 	}
 }
 
-// Whole is a whole number.
-func Whole[F any](get func(F) int) Operand[F] {
-	return Operand[F]{kind: isNumber, num: func(f F) (int64, error) { return int64(get(f)), nil }}
+// Whole is a whole number from least to most, so that comparing it with another is
+// refused and not silently always the same.
+func Whole[F any](get func(F) int, least, most int) Operand[F] {
+	return Operand[F]{kind: isNumber, least: int64(least), most: int64(most), num: func(f F) (int64, error) { return int64(get(f)), nil }}
 }
 
 // List is a list of texts.
@@ -169,7 +172,7 @@ func (c *compiler[F]) literal(expr hclsyntax.Expression) (Operand[F], bool) {
 		if accuracy != big.Exact {
 			return c.bad(expr.Range(), "Numbers are whole.")
 		}
-		o = Operand[F]{kind: isNumber, num: func(F) (int64, error) { return n, nil }}
+		o = Operand[F]{kind: isNumber, least: n, most: n, num: func(F) (int64, error) { return n, nil }}
 	}
 	o.fixed = true
 	return o, true

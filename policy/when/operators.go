@@ -2,6 +2,8 @@ package when
 
 import (
 	"errors"
+	"fmt"
+	"math"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
@@ -76,6 +78,9 @@ func (c *compiler[F]) equal(e *hclsyntax.BinaryOpExpr, l, r Operand[F]) (Operand
 			}
 		}
 	}
+	if l.kind == isNumber && (l.most < r.least || r.most < l.least) {
+		return c.bad(e.Range(), "These are never equal: %s.", bounds(l, r))
+	}
 	want := e.Op == hclsyntax.OpEqual
 	out := Operand[F]{kind: isBool}
 	switch l.kind {
@@ -109,7 +114,22 @@ func (c *compiler[F]) order(e *hclsyntax.BinaryOpExpr, l, r Operand[F]) (Operand
 	default:
 		holds = func(a, b int64) bool { return a >= b }
 	}
+	// It grows with one side and falls with the other, so its ends say all.
+	if holds(l.least, r.most) == holds(l.most, r.least) {
+		return c.bad(e.Range(), "This is always the same: %s.", bounds(l, r))
+	}
 	return Operand[F]{kind: isBool, flag: compare(l.num, r.num, holds)}, true
+}
+
+// bounds says between what the side that is no literal lies.
+func bounds[F any](l, r Operand[F]) string {
+	if l.fixed {
+		l = r
+	}
+	if l.most == math.MaxInt {
+		return fmt.Sprintf("it is at least %d", l.least)
+	}
+	return fmt.Sprintf("it lies between %d and %d", l.least, l.most)
 }
 
 func compare[F, T any](l, r func(F) (T, error), holds func(a, b T) bool) func(F) (bool, error) {

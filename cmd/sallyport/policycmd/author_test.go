@@ -3,6 +3,7 @@ package policycmd_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -244,5 +245,31 @@ func TestCheckPointsAtTheLine(t *testing.T) {
 	out, err = run(t, "check", "--json", "--dir", r.dir)
 	if json.NewDecoder(bytes.NewBufferString(out)).Decode(&found) != nil || err == nil || found.OK || len(found.Findings) == 0 || found.Findings[0].Line == 0 {
 		t.Errorf("as JSON: %v\n%s", err, out)
+	}
+}
+
+// The number to reach is 2 s for 500 rules and 2,000 targets, from the files to the last
+// finding.
+func BenchmarkCheck(b *testing.B) {
+	var targets, rules strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&targets, "target \"t%d\" {\n  protocol = \"postgres\"\n  address = \"db%d.example.com:5432\"\n  labels = { env = \"prod\", team = \"t%d\" }\n  role \"reader\" {}\n  role \"writer\" {}\n}\n", i, i, i%50)
+	}
+	for i := range 500 {
+		fmt.Fprintf(&rules, "rule \"r%d\" {\n  target = { labels = { env = \"prod\", team = \"t%d\" } }\n  role = [\"reader\", \"writer\"]\n  who = { groups = [\"g%d\", \"all%d\"] }\n  longest = \"1h\"\n  reason = \"required\"\n  when = request.hour < 22 || has(user.groups, \"oncall\")\n  approve { from = { groups = [\"dba\"] } }\n}\n", i, i%50, i, i%100)
+	}
+	dir := b.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "policy"), 0o755); err != nil {
+		b.Fatal(err)
+	}
+	for name, text := range map[string]string{"identity": identityHCL, "targets": targets.String(), "rules": rules.String()} {
+		if err := os.WriteFile(filepath.Join(dir, "policy", name+".hcl"), []byte(text), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		if out, err := run(b, "check", "--json", "--dir", dir); err != nil || !strings.Contains(out, `"ok": true`) {
+			b.Fatalf("%v\n%.300s", err, out)
+		}
 	}
 }

@@ -79,7 +79,8 @@ func (b Builtin) newTest() *cobra.Command {
 that fails one.
 
 With --coverage every rule needs a test that it allows and one that is denied beside
-it, and each of its clauses is taken away in turn: some test must fail then.`,
+it, and each of its clauses is taken away in turn, each stage and each person of it
+too, and its longest is doubled: some test must fail each time.`,
 		Example: "  sallyport policy test\n  sallyport policy test --coverage",
 	}
 	dir, asJSON := dirFlag(c), cli.JSONFlag(c)

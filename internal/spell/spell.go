@@ -1,0 +1,58 @@
+// Package spell writes lengths of time as people and forms do.
+package spell
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Span writes a duration in words: "1 hour 30 minutes".
+func Span(d time.Duration) string {
+	d = d.Round(time.Second)
+	var words []string
+	for _, unit := range []struct {
+		of   time.Duration
+		name string
+	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"}} {
+		n := d / unit.of
+		d -= n * unit.of
+		switch {
+		case n == 1:
+			words = append(words, "1 "+unit.name)
+		case n > 1:
+			words = append(words, fmt.Sprintf("%d %ss", n, unit.name))
+		}
+	}
+	if len(words) == 0 {
+		return "no time"
+	}
+	return strings.Join(words, " ")
+}
+
+// Compact writes a duration as forms send it: "30m", "1h30m", "4s".
+func Compact(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// Choices are the durations to pick from, longest first, up to and with the longest;
+// none where there is no longest, because the policy says no so far.
+func Choices(longest time.Duration) []time.Duration {
+	if longest <= 0 {
+		return nil
+	}
+	all := []time.Duration{longest}
+	for _, d := range []time.Duration{8 * time.Hour, 4 * time.Hour, 2 * time.Hour, time.Hour, 30 * time.Minute, 15 * time.Minute, 5 * time.Minute} {
+		if d < longest {
+			all = append(all, d)
+		}
+	}
+	return all
+}
