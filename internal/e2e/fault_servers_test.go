@@ -86,7 +86,9 @@ func breaks(conn net.Conn) {
 	_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nthe first half")
 }
 
-// dies passes on to a server, and breaks off once that has said a megabyte.
+// dies passes on to a server, and breaks off in the middle of what that says: so soon
+// that a client has taken it all when it is told, which the gate waits for no longer than
+// for the words of a cut.
 func dies(to string) func(net.Conn) {
 	return func(conn net.Conn) {
 		defer conn.Close() //nolint:errcheck // that is the fault
@@ -96,7 +98,7 @@ func dies(to string) func(net.Conn) {
 		}
 		defer behind.Close()                         //nolint:errcheck // as above
 		go func() { _, _ = io.Copy(behind, conn) }() // it ends with either
-		_, _ = io.CopyN(conn, behind, 1<<20)
+		_, _ = io.CopyN(conn, behind, 16<<10)
 	}
 }
 
@@ -335,7 +337,7 @@ func TestMachinesThatMisbehave(t *testing.T) {
 	}
 	before := m.memory(t)
 	for _, c := range cases {
-		shown, err := start(t, nil, "ssh", "-F", config, "-o", "BatchMode=yes", "deploy@"+c.name+"@localhost", "head -c 100000000 /dev/zero | tr '\\0' x; echo inside").ends(t)
+		shown, err := start(t, nil, "ssh", "-F", config, "-o", "BatchMode=yes", "deploy@"+c.name+"@localhost", "head -c 100000 /dev/zero | tr '\\0' x; echo inside").ends(t)
 		if err == nil || !strings.Contains(shown, "sallyport: "+c.want) || strings.Contains(shown, "inside") || strings.Contains(shown, c.address) {
 			t.Errorf("%s (%v), want %s:\n%s", c.name, err, c.want, strings.ReplaceAll(shown, "xx", ""))
 		}

@@ -10,6 +10,7 @@ var lists = [][]Guard{
 	credential,
 	demo,
 	devidp,
+	faults,
 	glass,
 	http,
 	httpFront,

@@ -196,6 +196,46 @@ func TestTargetThatGoesIsSaid(t *testing.T) {
 	}
 }
 
+// A target that goes while it speaks is said to have gone on every channel: their ends
+// come before that of its connection, and are not taken for its own.
+func TestTargetThatGoesWhileItSpeaksIsSaid(t *testing.T) {
+	servers := make(chan *xssh.ServerConn, 1)
+	target := newFakeThat(t, func(server *xssh.ServerConn) { servers <- server }, func(channel xssh.NewChannel) {
+		ch, requests, err := channel.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			for r := range requests {
+				_ = r.Reply(true, nil) // the gate may have gone
+				_, _ = io.WriteString(ch, "half")
+			}
+		}()
+	})
+	w := newWorld(t, setup{target: target})
+	c := w.dial(t, "ops@web-1")
+	var said [8]strings.Builder
+	var sessions []*xssh.Session
+	for i := range said {
+		s, err := c.NewSession()
+		must(t, err)
+		s.Stderr = &said[i]
+		out, err := s.StdoutPipe()
+		must(t, err)
+		must(t, s.Start("speak"))
+		_, err = io.ReadFull(out, make([]byte, len("half")))
+		must(t, err)
+		sessions = append(sessions, s)
+	}
+	must(t, (<-servers).Close())
+	for i, s := range sessions {
+		var exit *xssh.ExitError
+		if err := s.Wait(); !errors.As(err, &exit) || exit.ExitStatus() != 255 || !strings.Contains(said[i].String(), "sallyport: the target closed the connection") {
+			t.Errorf("channel %d ends with %v, and says %q", i, err, said[i].String())
+		}
+	}
+}
+
 func TestOnlyOwnForwardsAreCancelled(t *testing.T) {
 	target := newFake(t, func(*xssh.ServerConn) {})
 	w := newWorld(t, setup{target: target})
