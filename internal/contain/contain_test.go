@@ -22,8 +22,8 @@ func TestPanic(t *testing.T) {
 	}
 	for text, err := range map[string]error{
 		"panic: index out of range [3] with length 1 at contain_test.go:11 <- ": func() error { _, err := reads([]int{7}, 3); return err }(),
-		"panic: a string at contain_test.go:16 <- ":                            says("a secret"),
-		"panic: a *errors.errorString at contain_test.go:16 <- ":               says(errors.New("a secret")),
+		"panic: a string at contain_test.go:16 <- ":                             says("a secret"),
+		"panic: a *errors.errorString at contain_test.go:16 <- ":                says(errors.New("a secret")),
 	} {
 		var e *Error
 		if !errors.As(err, &e) || !strings.HasPrefix(err.Error(), text) || strings.Contains(err.Error(), "secret") {
