@@ -52,7 +52,7 @@ var imports = []struct {
 // onlyFor names internal packages that not everybody may use.
 var onlyFor = map[string][]string{
 	"internal/demo":     {"cmd/sallyport", "internal/e2e", "internal/bench"},
-	"internal/devidp":   {"internal/demo", "internal/demorun", "internal/e2e", "internal/bench", "internal/gatetest"},
+	"internal/devidp":   {"internal/demo", "internal/demorun", "internal/e2e", "internal/gatetest"},
 	"internal/e2e":      nil,
 	"internal/gatetest": {"proxy/proxytest"},
 }

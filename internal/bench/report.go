@@ -111,7 +111,7 @@ func (g *gate) hold(n int, p path) (func(), error) {
 	if _, err := raw.Read(make([]byte, 1)); err != nil {
 		return nil, err
 	}
-	conn := tls.Client(raw, &tls.Config{RootCAs: g.roots, ServerName: p.host, MinVersion: tls.VersionTLS12})
+	conn := tls.Client(raw, &tls.Config{RootCAs: g.Roots, ServerName: p.host, MinVersion: tls.VersionTLS12})
 	front := pgproto3.NewFrontend(conn, conn)
 	front.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "reader", "database": "orders"}})
 	if err := front.Flush(); err != nil {
