@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -263,5 +264,27 @@ func TestSignOutWhileSomebodySaysYesEndsTheGrant(t *testing.T) {
 	active, err := f.Grants(t.Context(), f.SignIn(t, gatetest.Alice), session.Filter{State: string(session.GrantActive)})
 	if err != nil || len(active) != 0 {
 		t.Fatalf("the grant goes on: %d active, %v", len(active), err)
+	}
+}
+
+// A session that is revoked in the moment in which it begins does not blame a recorder that
+// never was.
+func TestRevokedAsItBegins(t *testing.T) {
+	f := gatetest.New(t, gatetest.Options{})
+	alice, sam := f.SignIn(t, gatetest.Alice), f.SignIn(t, gatetest.Sam)
+	for range 30 {
+		s := granted(t, f, alice)
+		r := run(s)
+		for live := false; !live; {
+			list, err := f.Sessions(t.Context(), sam, session.Filter{State: "live"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			live = slices.ContainsFunc(list, func(r session.Record) bool { return r.ID == s.ID() })
+		}
+		if err := f.Revoke(t.Context(), sam, s.Grant().ID, ""); err != nil {
+			t.Fatal(err)
+		}
+		wantSays(t, <-r.ended, "revoked by sam@example.com")
 	}
 }

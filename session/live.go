@@ -89,7 +89,12 @@ func (s *Session) Run(ctx context.Context, use func(context.Context, *Upstream) 
 	}
 	recorder, err := s.g.c.Recordings.Start(ctx, s.meta())
 	if err != nil {
-		err = s.noRecorder(err)
+		var ended *Ended
+		if errors.As(context.Cause(ctx), &ended) { // cut before it began, which is no fault of the recorder
+			err = ended
+		} else {
+			err = s.noRecorder(err)
+		}
 		s.end(record, err, audit.Summary{})
 		return err
 	}
