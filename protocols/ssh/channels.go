@@ -102,8 +102,7 @@ func (r *relay) session(channel ssh.NewChannel) {
 func (p *pair) run(fromClient, fromTarget <-chan *ssh.Request, begun func()) {
 	gone := make(chan struct{}) // the client closed the channel
 	all := crew{fail: p.r.fail}
-	all.Go(func() { p.asked(fromClient); close(gone); p.leave() })
-	all.Go(func() { p.answers(fromTarget) })
+	all.Go(func() { p.requests(fromClient, fromTarget, gone) })
 	defer all.Wait()
 	select {
 	case <-p.started:
@@ -178,37 +177,67 @@ func (p *pair) leave() {
 	}
 }
 
-// answers reads what the target says of the channel. How it ended is kept until all
-// output has gone out.
-func (p *pair) answers(requests <-chan *ssh.Request) {
-	defer close(p.over)
+// requests follows what both sides say of the channel, until both have closed it. The
+// client's are answered in their order, by a goroutine that is there meanwhile: an idle
+// channel is little memory. gone is closed when the client has closed the channel.
+func (p *pair) requests(fromClient, fromTarget <-chan *ssh.Request, gone chan<- struct{}) {
+	answering := crew{fail: p.r.fail}
+	defer answering.Wait()
 	exited := sync.OnceFunc(func() { close(p.exited) })
-	defer exited()
-	for request := range requests {
-		switch request.Type {
-		case "exit-status":
-			var code struct{ Status uint32 }
-			if err := ssh.Unmarshal(request.Payload, &code); err == nil {
-				p.exit, p.how, p.word = request.Type, ssh.Marshal(code), fmt.Sprintf("%d", code.Status)
+	next, answered := fromClient, make(chan struct{}, 1)
+	for fromClient != nil || fromTarget != nil {
+		select {
+		case request, ok := <-next:
+			next = nil // until this one is answered
+			if !ok {
+				fromClient = nil
+				close(gone)
+				p.leave()
+				continue
 			}
-		case "exit-signal":
-			var signal struct {
-				Name   string
-				Core   bool
-				Say    string
-				Locale string
+			answering.Go(func() {
+				defer func() { answered <- struct{}{} }()
+				p.asked(request)
+			})
+		case <-answered:
+			next = fromClient
+		case request, ok := <-fromTarget:
+			if !ok {
+				fromTarget = nil
+				exited()
+				close(p.over)
+				continue
 			}
-			if err := ssh.Unmarshal(request.Payload, &signal); err == nil {
-				p.exit, p.how, p.word = request.Type, ssh.Marshal(signal), "signal "+signal.Name
+			if p.told(request); p.exit != "" {
+				exited()
 			}
-		case "eow@openssh.com", "xon-xoff":
-			_, _ = p.client.SendRequest(request.Type, false, request.Payload) // the client may have gone
 		}
-		if p.exit != "" {
-			exited()
-		}
-		_ = request.Reply(false, nil) // wanted of keepalive@openssh.com only, for which any answer will do
 	}
+}
+
+// told is given what the target says of the channel. How it ended is kept until all
+// output has gone out.
+func (p *pair) told(request *ssh.Request) {
+	switch request.Type {
+	case "exit-status":
+		var code struct{ Status uint32 }
+		if err := ssh.Unmarshal(request.Payload, &code); err == nil {
+			p.exit, p.how, p.word = request.Type, ssh.Marshal(code), fmt.Sprintf("%d", code.Status)
+		}
+	case "exit-signal":
+		var signal struct {
+			Name   string
+			Core   bool
+			Say    string
+			Locale string
+		}
+		if err := ssh.Unmarshal(request.Payload, &signal); err == nil {
+			p.exit, p.how, p.word = request.Type, ssh.Marshal(signal), "signal "+signal.Name
+		}
+	case "eow@openssh.com", "xon-xoff":
+		_, _ = p.client.SendRequest(request.Type, false, request.Payload) // the client may have gone
+	}
+	_ = request.Reply(false, nil) // wanted of keepalive@openssh.com only, for which any answer will do
 }
 
 // input carries what the client sends to the target.

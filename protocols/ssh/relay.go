@@ -87,8 +87,7 @@ func (c *conn) relay(ctx context.Context, client, target link, up *session.Upstr
 		c: c, up: up, client: client, target: target, rules: rules{up.Scope()}, options: options, rec: &record{to: up.Recorder(), content: options.Files == "content"}, fail: fail, busy: crew{fail: fail},
 		slots: make(chan struct{}, maxChannels), stalls: &stalls{over: fail}, pairs: map[*pair]struct{}{}, remote: map[string]bool{}, ended: make(chan struct{}),
 	}
-	r.busy.Go(func() { r.fromClient(); fail(errHungUp) })
-	r.busy.Go(func() { r.fromTarget(); fail(errTargetGone) })
+	r.busy.Go(r.both)
 	r.warnings(ctx)
 	cause := context.Cause(ctx)
 	switch {
@@ -203,29 +202,50 @@ func (r *relay) warnings(ctx context.Context) {
 	}
 }
 
-// fromClient opens what the client asks for, each in its own goroutine, and answers its
-// global requests (RFC 4254, section 4) in their order, in one that is there meanwhile:
-// an idle session is little memory. It returns when the client has gone.
-func (r *relay) fromClient() {
-	requests, answered := r.client.requests, make(chan struct{}, 1)
-	for {
+// both follows the two sides until both have gone: what one of them opens gets goroutines
+// of its own, and its global requests (RFC 4254, section 4) are answered in their order by
+// one that is there meanwhile, so that neither side waits for the other, and an idle
+// session is little memory.
+func (r *relay) both() {
+	client, target := r.client, r.target
+	clientAnswered, targetAnswered := make(chan struct{}, 1), make(chan struct{}, 1)
+	for client.channels != nil || target.channels != nil {
 		select {
-		case channel, ok := <-r.client.channels:
+		case channel, ok := <-client.channels:
 			if !ok {
-				return
+				client.channels = nil
+				r.fail(errHungUp)
+				continue
 			}
 			r.opens(channel)
-		case request, ok := <-requests:
-			requests = nil // the next one waits
-			if ok {
-				r.busy.Go(func() { r.request(request); answered <- struct{}{} })
+		case channel, ok := <-target.channels:
+			if !ok {
+				target.channels = nil
+				r.fail(errTargetGone)
+				continue
 			}
-		case <-answered:
-			requests = r.client.requests
+			r.opensBack(channel)
+		case request, ok := <-client.requests:
+			client.requests = nil // until this one is answered
+			if ok {
+				r.busy.Go(func() { r.request(request); clientAnswered <- struct{}{} })
+			}
+		case <-clientAnswered:
+			client.requests = r.client.requests
+		case request, ok := <-target.requests:
+			target.requests = nil // as above
+			if ok {
+				// None goes on: hostkeys-00@openssh.com would have the client learn the
+				// target's keys for the gate's name.
+				r.busy.Go(func() { _ = request.Reply(false, nil); targetAnswered <- struct{}{} }) // it may have gone
+			}
+		case <-targetAnswered:
+			target.requests = r.target.requests
 		}
 	}
 }
 
+// opens opens what the client asks for.
 func (r *relay) opens(channel ssh.NewChannel) {
 	if r.isOver() {
 		_ = channel.Reject(ssh.Prohibited, r.why) // a side that has gone needs no answer
@@ -269,33 +289,16 @@ func (r *relay) request(request *ssh.Request) {
 	_ = request.Reply(ok, payload) // a client that has gone needs no answer
 }
 
-// fromTarget opens towards the client what it has asked the target for, and nothing
-// else. None of the target's global requests goes on: hostkeys-00@openssh.com would have
-// the client learn the target's keys for the gate's name. It returns when the target has gone.
-func (r *relay) fromTarget() {
-	requests := r.target.requests
-	for {
-		select {
-		case channel, ok := <-r.target.channels:
-			if !ok {
-				return
-			}
-			if !r.take() {
-				_ = channel.Reject(ssh.ResourceShortage, "too many channels") // a side that has gone needs no answer
-				continue
-			}
-			r.busy.Go(func() {
-				defer r.give()
-				r.back(channel)
-			})
-		case request, ok := <-requests:
-			if !ok {
-				requests = nil
-				continue
-			}
-			_ = request.Reply(false, nil) // as above
-		}
+// opensBack opens towards the client what it has asked the target for, and nothing else.
+func (r *relay) opensBack(channel ssh.NewChannel) {
+	if !r.take() {
+		_ = channel.Reject(ssh.ResourceShortage, "too many channels") // a side that has gone needs no answer
+		return
 	}
+	r.busy.Go(func() {
+		defer r.give()
+		r.back(channel)
+	})
 }
 
 func (r *relay) take() bool {

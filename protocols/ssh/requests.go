@@ -32,37 +32,35 @@ const (
 	maxVariables   = 64
 )
 
-// asked handles what the client asks of the channel, in its order, until it closes
-// it. What goes on is marshalled anew from what was read, so the target sees what was
-// checked; what is not known here does not pass.
-func (p *pair) asked(requests <-chan *ssh.Request) {
-	for request := range requests {
-		ok := false
-		switch request.Type {
-		case "pty-req":
-			ok = p.pty(request)
-		case "env":
-			ok = p.environment(request)
-		case "shell", "exec", "subsystem":
-			ok = p.start(request)
-		case "window-change":
-			ok = p.resize(request)
-		case "signal":
-			var v signal
-			ok = read(request, &v) && p.begun() && p.said("signal %q", v.Name) && p.send(request, v)
-		case "break":
-			var v breakRequest
-			ok = read(request, &v) && p.begun() && p.said("break") && p.send(request, v)
-		case "eow@openssh.com":
-			ok = p.begun() && p.send(request, nil)
-		case "auth-agent-req@openssh.com":
-			ok = p.lends(request, channelAgent, nil)
-		case "x11-req":
-			var v x11Request
-			ok = read(request, &v) && p.lends(request, channelX11, v)
-		}
-		_ = request.Reply(ok, nil) // a client that has gone needs no answer
+// asked answers what the client asks of the channel. What goes on is marshalled anew
+// from what was read, so the target sees what was checked; what is not known here does
+// not pass.
+func (p *pair) asked(request *ssh.Request) {
+	ok := false
+	switch request.Type {
+	case "pty-req":
+		ok = p.pty(request)
+	case "env":
+		ok = p.environment(request)
+	case "shell", "exec", "subsystem":
+		ok = p.start(request)
+	case "window-change":
+		ok = p.resize(request)
+	case "signal":
+		var v signal
+		ok = read(request, &v) && p.begun() && p.said("signal %q", v.Name) && p.send(request, v)
+	case "break":
+		var v breakRequest
+		ok = read(request, &v) && p.begun() && p.said("break") && p.send(request, v)
+	case "eow@openssh.com":
+		ok = p.begun() && p.send(request, nil)
+	case "auth-agent-req@openssh.com":
+		ok = p.lends(request, channelAgent, nil)
+	case "x11-req":
+		var v x11Request
+		ok = read(request, &v) && p.lends(request, channelX11, v)
 	}
+	_ = request.Reply(ok, nil) // a client that has gone needs no answer
 }
 
 // read decodes a payload; bytes behind it are an error.
