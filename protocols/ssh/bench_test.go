@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -138,16 +139,25 @@ func status(t testing.TB, key string) int64 {
 	return n
 }
 
+// inUse is what is alive on the heap, and the stacks, in KiB.
+func inUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc+m.StackInuse) >> 10 //nolint:gosec // of this machine
+}
+
 // crowd is where TestMain opens many sessions, so that their clients' memory is not the gate's.
 const crowd = "SSH_TEST_CROWD"
 
-// BenchmarkIdle weighs 500 sessions whose command waits, as growth of this process.
+// BenchmarkIdle weighs 500 sessions whose command waits, as growth of this process; and by
+// the heap and stacks that they keep, which says what they need whatever the collector does.
 func BenchmarkIdle(b *testing.B) {
 	const sessions = 500
 	w := newWorld(b, setup{})
 	path, _ := w.certificateFor(b, w.SignIn(b, gatetest.Alice).ID)
 	for b.Loop() {
-		before := status(b, "VmRSS")
+		before, kept := status(b, "VmRSS"), inUse()
 		cmd := exec.Command(os.Args[0], "-test.run=-")
 		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d", crowd, w.addr, path, sessions))
 		cmd.Stderr = os.Stderr
@@ -163,6 +173,7 @@ func BenchmarkIdle(b *testing.B) {
 		b.ReportMetric(float64(status(b, "VmRSS")-before)/sessions, "KiB/session")
 		debug.FreeOSMemory() // as the collector does by itself within minutes of idling
 		b.ReportMetric(float64(status(b, "VmRSS")-before)/sessions, "settled-KiB/session")
+		b.ReportMetric(float64(inUse()-kept)/sessions, "kept-KiB/session")
 		must(b, in.Close())
 		must(b, cmd.Wait())
 	}

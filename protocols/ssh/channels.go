@@ -106,20 +106,18 @@ func (p *pair) run(fromClient, fromTarget <-chan *ssh.Request, begun func()) {
 	defer all.Wait()
 	select {
 	case <-p.started:
-		begun()
 	case <-gone:
-		return
 	case <-p.over:
-		// What is over in a moment may be over before asked knows that it began.
-		p.starting.Lock()
-		began := p.begun()
-		p.starting.Unlock()
-		if !began {
-			_ = p.client.Close() // it may have closed it itself, here and below
-			return
-		}
-		begun()
 	}
+	// A channel may be closed, or over, before it is known here that it was for something.
+	p.starting.Lock()
+	began := p.begun()
+	p.starting.Unlock()
+	if !began {
+		_ = p.client.Close() // it may have closed it itself
+		return
+	}
+	begun()
 	all.Go(p.input)
 	stderr := crew{fail: p.r.fail}
 	stderr.Go(func() { p.output(p.target.Stderr(), stallWriter{p.client.Stderr(), p.r.stalls}, " stderr") })

@@ -32,8 +32,8 @@
 // direct-streamlocal@openssh.com (-L, -W, -D), tcpip-forward and
 // streamlocal-forward@openssh.com (-R); agent and X11 forwarding only where the scope
 // names them. Terminals are recorded as they are drawn, commands with their output,
-// files of sftp and old scp by name, size and SHA-256 (internal/sftp says how), forwards
-// by destination and bytes, and what programs are told beside: environment, the
+// files of sftp and old scp by name, size and SHA-256 (internal/sftp says how) and, where
+// the policy asks for it, with their bytes, forwards by destination and bytes, and what programs are told beside: environment, the
 // terminal's kind, signals.
 //
 // Not supported, and why:
