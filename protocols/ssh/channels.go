@@ -119,10 +119,10 @@ func (p *pair) run(fromClient, fromTarget <-chan *ssh.Request, begun func()) {
 	}
 	begun()
 	all.Go(p.input)
-	stderr := crew{fail: p.r.fail}
-	stderr.Go(func() { p.output(p.target.Stderr(), stallWriter{p.client.Stderr(), p.r.stalls}, " stderr") })
-	p.output(p.target, stallWriter{p.client, p.r.stalls}, "")
-	stderr.Wait()
+	output := crew{fail: p.r.fail}
+	output.Go(func() { p.output(p.target, stallWriter{p.client, p.r.stalls}, "") })
+	output.Go(func() { p.output(p.target.Stderr(), stallWriter{p.client.Stderr(), p.r.stalls}, " stderr") })
+	output.Wait()
 	p.finish(gone)
 }
 
