@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/deadline"
 	"github.com/sallyport/sallyport/internal/hub"
+	"github.com/sallyport/sallyport/internal/spell"
 	"github.com/sallyport/sallyport/internal/steady"
 	"github.com/sallyport/sallyport/internal/tally"
 	"github.com/sallyport/sallyport/policy"
@@ -118,7 +120,7 @@ func New(c Config, p *policy.Policy) (*Gate, error) {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
-	c.Logger = orDiscard(c.Logger)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	g := &Gate{
 		c: c, seq: outbox.New(c.Store, c.Log), hub: hub.New(Change.key),
 		stopped:  make(chan struct{}),
@@ -174,7 +176,7 @@ func (g *Gate) Stop(ctx context.Context, grace time.Duration) error {
 	if !g.close(why) {
 		return g.Err()
 	}
-	g.eachLive(func(s *Session) { s.warn(fmt.Sprintf("the gate stops in %s", Span(grace))) })
+	g.eachLive(func(s *Session) { s.warn(fmt.Sprintf("the gate stops in %s", spell.Short(grace))) })
 	g.drainLive(ctx, grace)
 	g.eachLive(func(s *Session) { s.cancel(why) })
 	g.due.Close()

@@ -10,6 +10,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/netsource"
+	"github.com/sallyport/sallyport/internal/spell"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -115,7 +116,7 @@ func (g *Gate) confirmed(ctx context.Context, ask Ask, notice func(string) error
 		ask.Reason, ask.Ticket, ask.Duration, ask.BreakGlass = c.said.Reason, c.said.Ticket, c.said.Duration, c.said.BreakGlass
 		return who, ask, nil
 	case <-timer.C:
-		return fail(&Ended{Cause: ErrTimedOut.Cause, Say: "nobody confirmed this connection within " + Span(g.c.SignInWait) + "; nothing was opened, connect again for a new link", At: time.Now()})
+		return fail(&Ended{Cause: ErrTimedOut.Cause, Say: "nobody confirmed this connection within " + spell.Short(g.c.SignInWait) + "; nothing was opened, connect again for a new link", At: time.Now()})
 	case <-ctx.Done():
 		return fail(context.Cause(ctx))
 	}

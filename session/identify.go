@@ -9,6 +9,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/spell"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -218,7 +219,7 @@ func (g *Gate) stillAllowed(p *policy.Policy, in policy.Input, r Request, gr Gra
 		return &Denied{Reason: "rule " + d.Rule + " now asks for more approvals than this has", By: "rule " + d.Rule}
 	}
 	if gr.term() > d.Longest && d.Longest > 0 {
-		return &Denied{Reason: "rule " + d.Rule + " now allows " + Span(d.Longest) + " at the most", By: "rule " + d.Rule}
+		return &Denied{Reason: "rule " + d.Rule + " now allows " + spell.Short(d.Longest) + " at the most", By: "rule " + d.Rule}
 	}
 	if !gr.Scope.Within(d.Scope) {
 		return &Denied{Reason: "rule " + d.Rule + " now allows less than this grant does", By: "rule " + d.Rule}

@@ -12,6 +12,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/contain"
+	"github.com/sallyport/sallyport/internal/spell"
 )
 
 // A Session is one live use of a grant. It is made by Gate.Open and used once, by Run.
@@ -89,8 +90,7 @@ func (s *Session) Run(ctx context.Context, use func(context.Context, *Upstream) 
 	}
 	recorder, err := s.g.c.Recordings.Start(ctx, s.meta())
 	if err != nil {
-		var ended *Ended
-		if errors.As(context.Cause(ctx), &ended) { // cut before it began, which is no fault of the recorder
+		if ended := cutBy(ctx); ended != nil { // before it began, which is no fault of the recorder
 			err = ended
 		} else {
 			err = s.noRecorder(err)
@@ -101,8 +101,7 @@ func (s *Session) Run(ctx context.Context, use func(context.Context, *Upstream) 
 	stop := s.arm(recorder)
 	err = s.used(ctx, recorder, use)
 	stop()
-	var ended *Ended
-	if errors.As(context.Cause(ctx), &ended) {
+	if ended := cutBy(ctx); ended != nil {
 		err = ended
 	}
 	summary, sealed := recorder.Seal(context.WithoutCancel(ctx), causeOf(err))
@@ -112,6 +111,12 @@ func (s *Session) Run(ctx context.Context, use func(context.Context, *Upstream) 
 	}
 	s.end(record, err, summary)
 	return err
+}
+
+// cutBy is why the session was cut; nil where it was not.
+func cutBy(ctx context.Context) (ended *Ended) {
+	errors.As(context.Cause(ctx), &ended)
+	return ended
 }
 
 // used keeps a panic to the session, so that its record and its end are written.
@@ -162,7 +167,8 @@ func (s *Session) start(ctx context.Context) (Record, error) {
 	if !r.Started.Before(gr.Ends) {
 		return r, s.expired()
 	}
-	err := s.g.permit(ctx, func(t Tx) error {
+	// Whatever cuts it meanwhile: what was written down as begun has an end written down.
+	err := s.g.permit(context.WithoutCancel(ctx), func(t Tx) error {
 		if err := s.g.stillMay(t, s); err != nil {
 			return err
 		}
@@ -174,10 +180,26 @@ func (s *Session) start(ctx context.Context) (Record, error) {
 			Body: map[string]any{"user": r.User.String(), "key": r.Key, "proof": r.Proof, "client": r.Client, "ends": r.Ends, "node": r.Node},
 		})
 	}, Change{"session", r.ID, r.Key.User})
-	if errors.Is(err, ErrTransition) {
-		return r, s.expired() // the database says that the grant is no longer active
+	if !errors.Is(err, ErrTransition) {
+		return r, err
 	}
-	return r, err
+	if ended := cutBy(ctx); ended != nil { // the database says that the grant is no longer active
+		return r, ended
+	}
+	return r, s.notActive(ctx)
+}
+
+// notActive reads why the grant is over, as its end was written down.
+func (s *Session) notActive(ctx context.Context) error {
+	var gr Grant
+	err := s.g.view(context.WithoutCancel(ctx), func(t Tx) (err error) { gr, err = t.Grant(s.grant.ID); return err })
+	if err != nil {
+		return err
+	}
+	if gr.State == GrantRevoked || gr.State == GrantReleased {
+		return &Ended{Cause: string(gr.State), Say: "your access was " + string(gr.State) + " by " + gr.EndedBy, At: gr.Ended}
+	}
+	return s.expired()
 }
 
 func (s *Session) expired() *Ended {
@@ -280,7 +302,7 @@ func words(d time.Duration) string {
 	case d.Truncate(time.Minute):
 		return fmt.Sprintf("%d minutes", int(d.Minutes()))
 	}
-	return Span(d)
+	return spell.Short(d)
 }
 
 // end writes the end down. It cannot be refused: where it cannot be written the

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/spell"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -221,7 +222,7 @@ func approvalGiven(r Request, a Approval) audit.Event {
 // said is the line that tells the client of its grant.
 func said(gr Grant) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "approved by %s until %s (%s)", strings.Join(gr.By, ", "), clock(gr.Ends), Span(gr.Ends.Sub(gr.Starts)))
+	fmt.Fprintf(&b, "approved by %s until %s (%s)", strings.Join(gr.By, ", "), clock(gr.Ends), spell.Short(gr.Ends.Sub(gr.Starts)))
 	if gr.narrowed() {
 		b.WriteString(", " + gr.Scope.String())
 	} else if gr.Scope.ReadOnly {

@@ -4,9 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
-	"log/slog"
-	"strings"
 	"time"
 )
 
@@ -68,29 +65,3 @@ func reference() string {
 
 // clock is a time of day as all doors write it: always UTC, said so.
 func clock(t time.Time) string { return t.UTC().Format("15:04:05 UTC") }
-
-// Span writes a duration for people: 30m, 1h, 1h30m, 45s.
-func Span(d time.Duration) string {
-	d = d.Round(time.Second)
-	var b strings.Builder
-	for _, unit := range []struct {
-		of   time.Duration
-		name string
-	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}} {
-		if n := d / unit.of; n > 0 {
-			fmt.Fprintf(&b, "%d%s", n, unit.name)
-			d -= n * unit.of
-		}
-	}
-	if b.Len() == 0 {
-		return "0s"
-	}
-	return b.String()
-}
-
-func orDiscard(l *slog.Logger) *slog.Logger {
-	if l == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return l
-}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/sallyport/sallyport/internal/spell"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -12,7 +13,7 @@ import (
 // not hold the session to.
 func (g *Gate) narrows(p *policy.Policy, r Request, d policy.Decision, v Verdict) error {
 	if longest := d.Duration; v.Duration > longest {
-		return &Invalid{Field: "duration", Hint: fmt.Sprintf("an approval may shorten, never lengthen: %s was asked for", Span(longest))}
+		return &Invalid{Field: "duration", Hint: fmt.Sprintf("an approval may shorten, never lengthen: %s was asked for", spell.Short(longest))}
 	}
 	if err := refusedScope(d.Scope.Takes(v.Scope)); err != nil {
 		return err

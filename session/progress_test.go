@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/spell"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -82,8 +83,8 @@ func TestSpan(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		30 * time.Minute: "30m", time.Hour: "1h", 90 * time.Minute: "1h30m", 45 * time.Second: "45s", 25 * time.Hour: "1d1h", 0: "0s", 400 * time.Millisecond: "0s",
 	} {
-		if got := Span(d); got != want {
-			t.Errorf("Span(%s) = %q, want %q", d, got, want)
+		if got := spell.Short(d); got != want {
+			t.Errorf("spell.Short(%s) = %q, want %q", d, got, want)
 		}
 	}
 }

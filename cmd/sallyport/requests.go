@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/spell"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/session"
 )
@@ -18,7 +19,7 @@ func newRequests() *cobra.Command {
 		path: "/api/v1/requests", key: "requests", none: "There are no such requests.",
 		head: []string{"ID", "STATE", "USER", "TARGET", "ROLE", "FOR", "MADE", "REASON"},
 		row: func(r session.Request) []string {
-			return []string{r.ID, string(r.State), r.User.String(), r.Input.Target, r.Input.Role, session.Span(r.Decision.Duration), cli.Clock(r.Created), cli.OrDash(r.Input.Reason)}
+			return []string{r.ID, string(r.State), r.User.String(), r.Input.Target, r.Input.Role, spell.Short(r.Decision.Duration), cli.Clock(r.Created), cli.OrDash(r.Input.Reason)}
 		},
 	}
 	return cli.Group("requests", "See, make and decide requests", "  sallyport requests list --state pending\n  sallyport requests approve 7Q2KMX",
@@ -142,7 +143,7 @@ func printRequest(w io.Writer, raw json.RawMessage) error {
 	t.Row("state", string(r.State))
 	t.Row("user", r.User.String())
 	t.Row("target", r.Input.Target+" as "+r.Input.Role)
-	t.Row("for", session.Span(r.Decision.Duration))
+	t.Row("for", spell.Short(r.Decision.Duration))
 	t.Row("reason", cli.OrDash(r.Input.Reason))
 	t.Row("rule", fmt.Sprintf("%s (%s, version %d)", r.Decision.Rule, r.Decision.At, r.Decision.Version))
 	t.Row("asks for", asksFor(r.Decision))

@@ -30,6 +30,25 @@ func Span(d time.Duration) string {
 	return strings.Join(words, " ")
 }
 
+// Short writes a duration in a line of text: 30m, 1h30m, 2d, 45s.
+func Short(d time.Duration) string {
+	d = d.Round(time.Second)
+	var b strings.Builder
+	for _, unit := range []struct {
+		of   time.Duration
+		name string
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}} {
+		if n := d / unit.of; n > 0 {
+			fmt.Fprintf(&b, "%d%s", n, unit.name)
+			d -= n * unit.of
+		}
+	}
+	if b.Len() == 0 {
+		return "0s"
+	}
+	return b.String()
+}
+
 // Compact writes a duration as forms send it: "30m", "1h30m", "4s".
 func Compact(d time.Duration) string {
 	text := d.String()
