@@ -21,7 +21,7 @@ import (
 // How long the end of a backend may take.
 const (
 	cancelWait    = 3 * time.Second        // one cancel request
-	slotWait      = 30 * time.Second       // until others of the target have ended
+	slotWait      = 2 * time.Minute        // until others of the target have been cancelled, or have ended
 	leaveWait     = 400 * time.Millisecond // for a busy backend that was told to leave
 	idleWait      = 3 * time.Second        // for an idle one, which does as soon as it gets a processor
 	terminateWait = 5 * time.Second        // for pg_terminate_backend and its outcome
@@ -100,14 +100,15 @@ func (c *conn) cancelQuery(ctx context.Context, up *session.Upstream, srv *serve
 	if srv.secret == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, cancelWait)
+	wait, cancel := context.WithTimeout(ctx, slotWait)
 	defer cancel()
-	err := srv.pace.cancels.take(ctx)
-	if err != nil {
+	if err := srv.pace.cancels.take(wait); err != nil {
 		c.log.Warn("cancel not sent to the target", "err", err)
 		return
 	}
 	defer srv.pace.cancels.give()
+	ctx, cancel = context.WithTimeout(ctx, cancelWait)
+	defer cancel()
 	conn, err := dial(ctx, up, nil)
 	if err != nil {
 		c.log.Warn("cancel not sent to the target", "err", err)
