@@ -191,6 +191,9 @@ func (p *pair) start(request *ssh.Request) bool {
 		p.r.over(p.r.rec.done(p.n, "refused by the target", 0, p.since))
 		return false
 	}
+	// The client hears that it began before anything of it, its end too.
+	_ = request.Reply(true, nil) // a client that has gone needs no answer
+	request.WantReply = false
 	close(p.started)
 	return true
 }
