@@ -189,12 +189,6 @@ var httpLate = []Guard{
 		"./protocols/http", "TestCut", "a cut says why: an upload",
 	},
 	{
-		"protocols/http.cut-goodbye", "protocols/http/websocket.go",
-		"\t\t_ = c.CloseWrite() //",
-		"\t\t_ = c //",
-		"./protocols/http", "TestCut", "live connections outlive the grant: a byte after 250 ms",
-	},
-	{
 		"protocols/http.frames", "protocols/http/refuse.go",
 		"\t\thead.Set(\"X-Frame-Options\", \"DENY\")\n",
 		"",

@@ -202,7 +202,7 @@ var session = []Guard{
 	{
 		"session.pin", "session/upstream.go",
 		"if subtle.ConstantTimeCompare([]byte(strings.ToLower(pin)), []byte(have)) == 1 {",
-		"if true {",
+		"if _ = subtle.ConstantTimeCompare([]byte(strings.ToLower(pin)), []byte(have)); true {",
 		"./session", "TestPinnedTarget", "credentials to the wrong target",
 	},
 	{
