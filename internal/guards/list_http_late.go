@@ -266,4 +266,10 @@ var httpLate = []Guard{
 		"err == nil && d > 0",
 		"./protocols/http", "TestOptionsAreChecked", "an identity that is kept beyond its end",
 	},
+	{
+		"protocols/http.stays-stopped", "protocols/http/relay.go",
+		"u.stop() // the deadline",
+		"// the deadline",
+		"./protocols/http", "TestUploadStaysStopped", "live connections outlive the grant: a byte after 250 ms",
+	},
 }

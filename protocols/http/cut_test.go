@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -363,4 +365,37 @@ func TestRecordedBefore(t *testing.T) {
 	})
 	w = newWorld(t, app, options{})
 	ask(t, w.alice(t), http.MethodGet, w.app+"/unlikely").refused(t, http.StatusOK, "recorded")
+}
+
+// A read of an upload that sets its own deadline in the moment of the cut leaves none in the
+// future: net/http takes what is sent after it, up to 256 KiB, before it lets an answer go.
+func TestUploadStaysStopped(t *testing.T) {
+	in, out := io.Pipe()
+	stopped, done := make(chan struct{}), make(chan error, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := &conn{h: &handler{limits: limits{stall: time.Minute}}}
+		u := &upload{ReadCloser: r.Body, from: r, a: &answer{ResponseWriter: w, rc: http.NewResponseController(w), conn: c}}
+		u.stop()
+		_, err := u.Read(make([]byte, 1))
+		if !errors.Is(err, errCut) {
+			t.Errorf("a read after the cut says %v", err)
+		}
+		close(stopped)
+		_, err = r.Body.Read(make([]byte, 1))
+		done <- err
+	}))
+	t.Cleanup(srv.Close)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL, in)
+	must(t, err)
+	go func() {
+		<-stopped
+		_, _ = out.Write([]byte("more")) // the connection may be closed already
+		_ = out.Close()
+	}()
+	if res, err := srv.Client().Do(r); err == nil {
+		_ = res.Body.Close()
+	}
+	if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the next read says %v", err)
+	}
 }

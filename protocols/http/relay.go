@@ -345,7 +345,8 @@ func (u *upload) Read(p []byte) (int, error) {
 	if !u.a.call {
 		_ = u.a.rc.SetReadDeadline(time.Now().Add(u.a.conn.h.limits.stall)) // fails only on a closed connection
 	}
-	if u.stopped.Load() { // the deadline may have undone stop's
+	if u.stopped.Load() {
+		u.stop() // the deadline above undid it, and net/http would read on before it lets the answer go
 		return 0, errCut
 	}
 	n, err := u.ReadCloser.Read(p)
