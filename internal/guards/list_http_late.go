@@ -125,7 +125,7 @@ var httpLate = []Guard{
 	{
 		"protocols/http.record-forms", "protocols/http/record/redact.go",
 		"if value != \"\" && (err != nil || r.secret(plain)) {",
-		"if value != \"\" && err != nil {",
+		"if value != \"\" && (err != nil || len(plain) < 0) {",
 		"./protocols/http/record", "TestSecretsAreLeftOut", "secrets in logs: a field of a form",
 	},
 	{
@@ -196,8 +196,8 @@ var httpLate = []Guard{
 	},
 	{
 		"protocols/http.frames-sign-in", "protocols/http/enter.go",
-		"|| dest != \"\" && dest != \"document\" ||",
-		"||",
+		"dest != \"\" && dest != \"document\" ||",
+		"dest != dest ||",
 		"./protocols/http", "TestClickjacking", "clickjacking: signing in within a frame",
 	},
 	{

@@ -69,8 +69,8 @@ var postgres = []Guard{
 	},
 	{
 		"protocols/postgres.cancel-key", "protocols/postgres/keys.go",
-		"if one == nil || one.busy || subtle.ConstantTimeCompare(one.secret, secret) != 1 {",
-		"if one == nil || one.busy {",
+		"|| subtle.ConstantTimeCompare(one.secret, secret) != 1 {",
+		"|| subtle.ConstantTimeCompare(one.secret, secret) > 1 {",
 		"./protocols/postgres", "TestKeys", "CancelRequest unauthenticated",
 	},
 	{
@@ -153,8 +153,8 @@ var postgres = []Guard{
 	},
 	{
 		"protocols/postgres.scram-server-proof", "protocols/postgres/scram.go",
-		`if err != nil || !strings.HasPrefix(outcome, "v=") || !hmac.Equal(signature, x.signature) {`,
-		"if err != nil {",
+		`|| !strings.HasPrefix(outcome, "v=") || !hmac.Equal(signature, x.signature) {`,
+		"|| len(signature) > 1000 {",
 		"./protocols/postgres", "TestScramAgainstRFC7677", "a target that does not know the password",
 	},
 	{

@@ -28,7 +28,7 @@ var sshCut = []Guard{
 	{
 		"web.cast-right", "web/terminals.go",
 		"record, recording, err := s.opened(v)\n\tif err != nil {",
-		"record := session.Record{ID: v.id()}\n\trecording, err := s.records.Read(v.id())\n\tif err != nil {",
+		"record, err := s.gate.Session(v.r.Context(), v.by, v.id())\n\tif err != nil {\n\t\treturn err\n\t}\n\trecording, err := s.records.Read(v.id())\n\tif err != nil {",
 		"./web", "TestRecordingOfTerminals", "an endpoint that streams a live recording lacks its own check",
 	},
 	{
