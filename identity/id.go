@@ -14,6 +14,17 @@ const idLength = 22
 // URL, in a file's name and on a command line.
 func NewID() string { return random(16, idLength) }
 
+// NewReference makes five characters that cannot be misread, for a person to pass on.
+func NewReference() string {
+	const letters = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ" // 32: every byte maps evenly
+	b := make([]byte, 5)
+	_, _ = rand.Read(b) // never fails (see random)
+	for i := range b {
+		b[i] = letters[int(b[i])%len(letters)]
+	}
+	return string(b)
+}
+
 // ValidID reports whether id has the form that NewID gives.
 func ValidID(id string) bool { return len(id) == idLength && base62(id) }
 

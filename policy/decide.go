@@ -236,7 +236,7 @@ func allow(r *rule, asked time.Duration, errs []string) Decision {
 	}
 	return Decision{
 		Effect: Allow, Why: why, Rule: r.name, At: r.place(), Stages: cloneStages(r.stages),
-		Longest: r.longest, Duration: asked, Scope: r.scope.Clone(), RequestTimeout: r.timeout,
+		Longest: r.longest, Duration: asked, Scope: r.scope.Clone(), RequestTimeout: r.timeout, Hold: r.hold,
 		Warnings: slices.Clone(r.warnings), Extensions: r.extensions,
 		BreakGlass: r.kind == kindBreakGlass, Review: r.review, ReviewWithin: r.reviewWithin, Errors: errs,
 	}

@@ -63,6 +63,7 @@ type Decision struct {
 	Duration       time.Duration   `json:"duration"` // what is asked for, after defaults
 	Scope          Scope           `json:"scope"`
 	RequestTimeout time.Duration   `json:"request_timeout"`      // a pending request times out after this
+	Hold           time.Duration   `json:"hold,omitempty"`       // a connection waits so long for its request; 0: until that has its outcome
 	Warnings       []time.Duration `json:"warnings,omitempty"`   // before the end, longest first: 5m, 1m
 	Extensions     int             `json:"extensions,omitempty"` // how often the grant may be lengthened
 	BreakGlass     bool            `json:"break_glass,omitempty"`

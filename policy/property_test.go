@@ -33,7 +33,7 @@ func genBlock(t *rapid.T, i int) string {
 		fmt.Fprintf(&b, "proof = %s\n", p)
 	}
 	fmt.Fprintf(&b, "reason = %q\n", pick("reason", "optional", "required"))
-	fmt.Fprintf(&b, "timeout = \"%dm\"\n", 100+i)
+	fmt.Fprintf(&b, "timeout = \"%dm\"\nhold = \"%dm\"\n", 100+i, 50+i)
 	if kind == "break_glass" {
 		return b.String() + "review = { groups = [\"g1\"] }\n}\n"
 	}
@@ -128,7 +128,7 @@ func TestPropertyNoDecisionUsesTwoRules(t *testing.T) {
 			if r.name != d.Rule {
 				continue
 			}
-			if d.Longest != r.longest || d.RequestTimeout != r.timeout || d.Duration > r.longest || !reflect.DeepEqual(d.Stages, cloneStages(r.stages)) || d.BreakGlass != (r.kind == kindBreakGlass) || d.BreakGlass != in.BreakGlass {
+			if d.Longest != r.longest || d.RequestTimeout != r.timeout || d.Hold != r.hold || d.Duration > r.longest || !reflect.DeepEqual(d.Stages, cloneStages(r.stages)) || d.BreakGlass != (r.kind == kindBreakGlass) || d.BreakGlass != in.BreakGlass {
 				t.Fatalf("%+v is not all of rule %s", d, r.name)
 			}
 			if !r.who.matches(&in.User) || d.Automatic() && !in.SameAddress() || r.reason && in.Reason == "" {

@@ -23,6 +23,7 @@ const (
 
 const (
 	defaultTimeout    = time.Hour // of a pending request
+	leastHold         = time.Second
 	defaultExtensions = 3
 	longestGrant      = 30 * strict.Day
 	longestTimeout    = 7 * strict.Day
@@ -40,6 +41,7 @@ type rule struct {
 	when       *when.Condition[*facts] // nil: always
 
 	longest, standard, timeout time.Duration
+	hold                       time.Duration // 0: as long as timeout
 	reason                     bool
 	ticket                     *ticket
 	scope                      Scope
@@ -177,6 +179,9 @@ func (s *set) readAllow(f *strict.Findings, b *hclsyntax.Block, r *strict.Fields
 		}
 	}
 	x.timeout = r.Span("timeout", defaultTimeout, time.Minute, longestTimeout)
+	if x.hold = r.Span("hold", 0, leastHold, longestTimeout); x.hold > x.timeout {
+		f.Bad(r.Where("hold"), "Out of range", "hold is longer than timeout: when the request has timed out, nothing is left to wait for.")
+	}
 	x.extensions = r.Whole("extensions", defaultExtensions, 0, 100)
 	x.warnings = []time.Duration{5 * time.Minute, time.Minute}
 	if r.Has("warnings") {

@@ -161,6 +161,8 @@ func TestTrapsOfBlocks(t *testing.T) {
 		"too long":              {strings.Replace(ruleWith(""), `"1h"`, `"31d"`, 1), "longest lies between 1m and 30d"},
 		"no length":             {strings.Replace(ruleWith(""), `"1h"`, `"1 hour"`, 1), "Write longest as"},
 		"default over longest":  {ruleWith(`default = "2h"`), "default is longer than longest"},
+		"hold over timeout":     {ruleWith("timeout = \"10m\"\n hold = \"11m\""), "hold is longer than timeout"},
+		"hold of no time":       {ruleWith(`hold = "0s"`), "hold lies between 1s and 7d"},
 		"approve by nobody":     {ruleWith(`approve { from = {} }`), "from of approve of rule r names nobody"},
 		"approve without from":  {ruleWith(`approve { count = 1 }`), "needs from"},
 		"fewer than asked":      {ruleWith("approve {\n count = 2\n from = { emails = [\"a@x\"] }\n }"), "2 have to say yes, but only 1 are named"},

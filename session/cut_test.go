@@ -166,6 +166,48 @@ func TestTimesOutWhenNobodyAnswers(t *testing.T) {
 	})
 }
 
+// A rule may hold connections for less time than their request waits: then the request
+// stays open, whatever becomes of who else waited for it, and of the gate.
+func TestHoldOfARuleLeavesItsRequestOpen(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		rules := strings.Replace(gatetest.Rules, `default = "30m"`, "default = \"30m\"\n  hold = \"10m\"", 1)
+		f := gatetest.New(t, gatetest.Options{Dir: dir, Rules: rules})
+		alice := f.SignIn(t, gatetest.Alice)
+		a := askWith("reader", certificate(t, f, alice), "INC-42")
+		start := time.Now()
+		first, second := connect(t, f, a), connect(t, f, a)
+		first.wait("until " + start.Add(10*time.Minute).UTC().Format("15:04:05 UTC") + ", then the request waits on without you until " + start.Add(time.Hour).UTC().Format("15:04:05 UTC"))
+		second.wait("waiting for")
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		third := connect(t, f, a)
+		third.wait("waiting for")
+		for _, c := range []*client{first, second} {
+			c.refused("connect again after the yes")
+		}
+		if took := time.Since(start); took != 10*time.Minute {
+			t.Errorf("held for %s", took)
+		}
+		third.hangUp()
+		_, _ = third.end()
+		f.Crash(t)
+		f = gatetest.New(t, gatetest.Options{Dir: dir, Rules: rules})
+		_, err := first.end()
+		var held *session.Held
+		if !errors.As(err, &held) {
+			t.Fatalf("ended with %v", err)
+		}
+		if _, err := f.Decide(t.Context(), f.SignIn(t, gatetest.Bob), held.Request, session.Verdict{Yes: true}); err != nil {
+			t.Fatal(err)
+		}
+		a.Proof = certificate(t, f, alice) // of the CA that the gate has now
+		connect(t, f, a).session()
+		f.Close(t)
+		f.Verify(t)
+	})
+}
+
 func TestAfterACrash(t *testing.T) {
 	dir := t.TempDir()
 	f := gatetest.New(t, gatetest.Options{Dir: dir})

@@ -31,7 +31,7 @@ func progress(stages []policy.Stage, requester identity.User, approvals []Approv
 			if need == 0 {
 				break
 			}
-			if !a.Yes || a.Void || a.Rule != "" || a.By.Same(requester) || !st.From.Has(a.By) || among(counted, a.By) {
+			if !a.Yes || a.Void || a.Rule != "" || a.By.Same(requester) || !st.From.Has(a.By) || slices.ContainsFunc(counted, a.By.Same) {
 				continue
 			}
 			counted = append(counted, a.By)
@@ -42,15 +42,6 @@ func progress(stages []policy.Stage, requester identity.User, approvals []Approv
 		}
 	}
 	return len(stages), 0
-}
-
-func among(people []identity.User, u identity.User) bool {
-	for _, v := range people {
-		if v.Same(u) {
-			return true
-		}
-	}
-	return false
 }
 
 // recount marks the yeses that do not count any more, and takes what is now known of

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -247,7 +246,7 @@ func (s *Session) setTimers() {
 		if left <= before {
 			continue
 		}
-		line := words(before) + " left"
+		line := spell.Span(before) + " left"
 		if s.grant.Times < s.grant.Decision.Extensions {
 			line += "; extend at " + s.g.page("/g/"+s.grant.ID)
 		}
@@ -293,16 +292,6 @@ func (g *Gate) lengthenLive(gr Grant) {
 			s.lengthen(gr)
 		}
 	})
-}
-
-func words(d time.Duration) string {
-	switch d {
-	case time.Minute:
-		return "1 minute"
-	case d.Truncate(time.Minute):
-		return fmt.Sprintf("%d minutes", int(d.Minutes()))
-	}
-	return spell.Short(d)
 }
 
 // end writes the end down. It cannot be refused: where it cannot be written the

@@ -2,9 +2,10 @@ package session
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"time"
+
+	"github.com/sallyport/sallyport/identity"
 )
 
 // Message is the one sentence that a user is told about err, the same on every
@@ -45,22 +46,11 @@ func (g *Gate) Message(err error) string {
 	case errors.As(err, &failed) && failed.Err != nil:
 		g.c.Logger.Warn("something behind the gate failed", "say", failed.Say, "err", failed.Err)
 	case !ok:
-		ref := reference()
+		ref := identity.NewReference()
 		g.c.Logger.Error("internal error", "ref", ref, "err", err)
 		return say + ", ref " + ref
 	}
 	return say
-}
-
-// reference is five characters that cannot be misread, for a person to pass on.
-func reference() string {
-	const letters = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ" // 32: every byte maps evenly
-	b := make([]byte, 5)
-	rand.Read(b) //nolint:errcheck // never fails (crypto/rand)
-	for i := range b {
-		b[i] = letters[int(b[i])%len(letters)]
-	}
-	return string(b)
 }
 
 // clock is a time of day as all doors write it: always UTC, said so.

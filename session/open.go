@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -276,7 +277,7 @@ func (g *Gate) enforceable(p *policy.Policy, target string, scope policy.Scope) 
 	}
 	able := g.c.Scopes[t.Protocol]
 	for _, part := range scope.Parts() {
-		if !contains(able, part) {
+		if !slices.Contains(able, part) {
 			return &Denied{Reason: fmt.Sprintf("the rule limits this to %s, which the gate cannot enforce for %s targets yet", part, t.Protocol), Next: "ask the policy's authors"}
 		}
 	}
@@ -318,13 +319,4 @@ func (g *Gate) refused(ctx context.Context, ask Ask, who caller, err error) {
 			Body: map[string]any{"user": who.user.String(), "said": say, "input": in, "decision": d},
 		})
 	})
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
 }

@@ -17,7 +17,14 @@ import (
 func (g *Gate) wait(ctx context.Context, r *Request, notice func(string) error) (Grant, error) {
 	changed, stop := g.hub.Watch(Change{Kind: "request", ID: r.ID}.key())
 	defer stop()
-	if err := notice(fmt.Sprintf("signed in as %s; waiting for %s until %s. Ctrl-C withdraws the request.", r.User, g.waitsFor(r), clock(r.TimesOut))); err != nil {
+	until, more := r.TimesOut, ""
+	if now := time.Now(); r.Decision.Hold > 0 && now.Add(r.Decision.Hold).Before(until) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, r.Decision.Hold, ErrWaitOver)
+		defer cancel()
+		until, more = now.Add(r.Decision.Hold), ", then the request waits on without you until "+clock(r.TimesOut)
+	}
+	if err := notice(fmt.Sprintf("signed in as %s; waiting for %s until %s%s. Ctrl-C withdraws the request.", r.User, g.waitsFor(r), clock(until), more)); err != nil {
 		g.left(r.ID)
 		return Grant{}, err
 	}
@@ -26,8 +33,7 @@ func (g *Gate) wait(ctx context.Context, r *Request, notice func(string) error) 
 		now, gr, err := g.outcome(ctx, r.ID)
 		switch {
 		case errors.Is(context.Cause(ctx), ErrWaitOver):
-			g.countWaiting(r.ID, -1)
-			return Grant{}, &Held{Request: r.ID, URL: g.page("/requests/" + r.ID), For: g.waitsFor(r)}
+			return Grant{}, g.waitOver(r)
 		case ctx.Err() != nil:
 			g.left(r.ID)
 			return Grant{}, context.Cause(ctx)
@@ -56,6 +62,25 @@ func (g *Gate) wait(ctx context.Context, r *Request, notice func(string) error) 
 		case <-ctx.Done():
 		}
 	}
+}
+
+// waitOver lets a client go whose request stays open, whatever becomes of the others
+// that wait for it. Where that cannot be written, the request goes with its clients.
+func (g *Gate) waitOver(r *Request) error {
+	_, err := g.c.Store.Update(context.Background(), func(t Tx) error {
+		now, err := t.Request(r.ID)
+		if err != nil || now.Keep || now.State != RequestPending {
+			return err
+		}
+		now.Keep = true
+		return t.SaveRequest(now)
+	})
+	if err != nil {
+		g.left(r.ID)
+		return err
+	}
+	g.countWaiting(r.ID, -1)
+	return &Held{Request: r.ID, URL: g.page("/requests/" + r.ID), For: g.waitsFor(r)}
 }
 
 // outcome reads a request, and its grant once that is durable in the log.

@@ -21,7 +21,7 @@ var session = []Guard{
 	},
 	{
 		"session.counted-once", "session/decide.go",
-		"|| among(counted, a.By) {",
+		"|| slices.ContainsFunc(counted, a.By.Same) {",
 		"{",
 		"./session", "TestProgressCountsPeople", "one person satisfies 2-of-N",
 	},
@@ -147,8 +147,8 @@ var session = []Guard{
 	},
 	{
 		"session.enforceable", "session/open.go",
-		"if !contains(able, part) {",
-		"if false && (!contains(able, part)) {",
+		"if !slices.Contains(able, part) {",
+		"if false && (!slices.Contains(able, part)) {",
 		"./session", "TestNarrowNeverWiden", "a scope that is decoration",
 	},
 	{

@@ -74,4 +74,16 @@ var sessionLate = []Guard{
 		"keeps := true || g.livesBy(s.ID)",
 		"./session", "TestSignInsPastTheirAgeAreNotReadForEver", "a dismissed user whose sign-in is not read again",
 	},
+	{
+		"session.wait-kept", "session/wait.go",
+		"\t\tnow.Keep = true\n",
+		"",
+		"./session", "TestHoldOfARuleLeavesItsRequestOpen", "a held connection dropped before the hold's own end: nobody answered is not no",
+	},
+	{
+		"session.hold-of-a-rule", "session/wait.go",
+		"r.Decision.Hold > 0 && now.Add(r.Decision.Hold).Before(until)",
+		"r.Decision.Hold < 0",
+		"./session", "TestHoldOfARuleLeavesItsRequestOpen", "silent defaults and spelling: a limit of the rule that holds nobody",
+	},
 }

@@ -35,6 +35,7 @@ func Conformance(t *testing.T, h Harness) {
 		{"hold/a grant serves its own user, target and role", aGrantServesItsOwn},
 		{"hold/nobody decides on their own", nobodyDecidesOnTheirOwn},
 		{"hold/nobody answered is not no", nobodyAnsweredIsNotNo},
+		{"hold/a rule's own hold leaves the request open", holdOfARule},
 		{"hold/a yes is pushed", aYesIsPushed},
 		{"hold/the client is told", theClientIsTold},
 		{"cut/the grant's end comes in mid-transfer", expiryInMidTransfer},

@@ -183,6 +183,21 @@ func nobodyAnsweredIsNotNo(t *testing.T, h Harness) {
 	shown(t, b.connect(t, "reader", nobody))
 }
 
+func holdOfARule(t *testing.T, h Harness) {
+	b := newBench(t, h, options{hold: "1s"})
+	alice, bob := b.SignIn(t, gatetest.Alice), b.SignIn(t, gatetest.Bob)
+	c := b.connect(t, "reader", nobody)
+	b.confirm(t, c, alice)
+	refused(t, c.Ready(t.Context()), "waits for 1 of: dba", "connect again after the yes")
+	request := b.inbox(t, bob)
+	b.untouched(t)
+	_, err := b.Decide(t.Context(), bob, request.ID, session.Verdict{Yes: true})
+	must(t, err)
+	next := b.connect(t, "reader", nobody)
+	b.confirm(t, next, alice)
+	must(t, next.Ready(t.Context()))
+}
+
 func aYesIsPushed(t *testing.T, h Harness) {
 	b := newBench(t, h, options{})
 	alice, bob := b.SignIn(t, gatetest.Alice), b.SignIn(t, gatetest.Bob)

@@ -4,6 +4,7 @@
 package proxytest
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -77,7 +78,8 @@ type Client interface {
 	HangUp()
 }
 
-// Alice asks; Bob and Carol may agree; Eve could do both; Sam cuts.
+// Alice asks; Bob and Carol may agree; Eve could do both; Sam cuts. %s is how long the
+// rule holds.
 const rules = `
 rule "read" {
   target  = { name = "orders" }
@@ -85,6 +87,7 @@ rule "read" {
   who     = { groups = ["engineering"] }
   longest = "1h"
   reason  = "required"
+  hold    = "%s"
   approve {
     count = 1
     from  = { groups = ["dba"] }
@@ -114,14 +117,16 @@ type bench struct {
 // options of a bench.
 type options struct {
 	handshake time.Duration
+	hold      string // of the rule that asks people; default: an hour
 	config    func(*session.Config)
 }
 
 func newBench(t testing.TB, h Harness, o options) *bench {
 	t.Helper()
 	b := &bench{h: h, tap: newTap(t, h.Target)}
+	o.hold = cmp.Or(o.hold, "1h")
 	b.Fixture = gatetest.New(t, gatetest.Options{
-		Targets: h.Targets(b.tap.l.Addr().String()), Rules: rules, Files: h.Files, Secrets: h.Secrets, Config: o.config,
+		Targets: h.Targets(b.tap.l.Addr().String()), Rules: fmt.Sprintf(rules, o.hold), Files: h.Files, Secrets: h.Secrets, Config: o.config,
 		Scopes: map[string][]string{h.Protocol.Name(): h.Protocol.Scopes()},
 		Faults: &durable.Faults{Write: func(name string, n int) (int, error) {
 			if b.broken.Load() && strings.Contains(name, "chunks") {
