@@ -104,6 +104,7 @@ bench-http: setup ## compare the gate with nginx, Caddy and a plain proxy before
 soak: setup build ## keep a gate busy for an hour (SOAK=10m for less) and write docs/soak.md
 	go test -tags soak -count=1 -timeout 1h -run '^TestLargeTransfers$$' ./protocols/http
 	go test -tags soak -count=1 -timeout 1h -run '^TestMemoryStaysFlat$$' ./protocols/ssh
+	go test -race -count=1 -timeout 1h -run '^TestOneOutcome$$' ./session -args -races 5000
 	go run ./internal/soak -for $(or $(SOAK),1h) $(ARGS)
 
 .PHONY: clean

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"flag"
 	"slices"
 	"sync"
 	"testing"
@@ -150,9 +151,11 @@ func TestClockStartsAtTheApproval(t *testing.T) {
 	}
 }
 
+var races = flag.Int("races", 200, "requests that are answered by several at once")
+
 // However many decide at once, a request has one outcome, and the log tells it once.
 func TestOneOutcome(t *testing.T) {
-	rounds := 200
+	rounds := *races
 	f := gatetest.New(t, gatetest.Options{})
 	alice, bob, carol := f.SignIn(t, gatetest.Alice), f.SignIn(t, gatetest.Bob), f.SignIn(t, gatetest.Carol)
 	outcomes := map[session.RequestState]int{}
