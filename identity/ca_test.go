@@ -190,6 +190,8 @@ func TestLoginCAAndTLSCAAreNeverMixed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, _, err = server.IssueServer(nil, nil, time.Minute)
+	wantError(t, err, "it needs a name or an address")
 	leaf, leafKey, err := server.IssueServer([]string{"gate.localhost"}, nil, time.Minute)
 	if err != nil {
 		t.Fatal(err)

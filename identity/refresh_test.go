@@ -350,3 +350,27 @@ func (a *asked) Refresh(_ context.Context, u User, _ Token) (User, Token, error)
 }
 
 func (a *asked) StandsAlone(string) bool { return false }
+
+// One issuer that is down is not asked about each of its sign-ins: that would outlast the
+// limit of everybody behind it.
+func TestIssuerThatIsDownIsAskedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sealer, err := NewSealer([32]byte{7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := &listed{}
+		for range 5 * refreshAtATime {
+			id := NewID()
+			list.signIns = append(list.signIns, SignIn{
+				ID: id, User: alice, Checked: time.Now().Add(-StandingDue), Expires: time.Now().Add(time.Hour), Refresh: sealer.Seal("t", id),
+			})
+		}
+		r := &Refresher{Standing: list, Issuers: &issuer{hang: true}, Sealer: sealer, Logger: slog.New(slog.DiscardHandler)}
+		began := time.Now()
+		r.pass(t.Context())
+		if took := time.Since(began); took != refreshWait {
+			t.Errorf("a pass took %s, want that of one question, %s", took, refreshWait)
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/pem"
 	"strings"
 	"testing"
 	"time"
@@ -121,5 +122,19 @@ func TestSSHCAIssuesOnlyWhatItMay(t *testing.T) {
 		if _, err := ca.Issue(trial.key, trial.id, trial.ends); err == nil || !strings.Contains(err.Error(), trial.words) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestSSHCAHasAKeyThatSigns(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(key, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadSSHCA(pem.EncodeToMemory(block)); err == nil || !strings.Contains(err.Error(), "a key of type ssh-rsa does not sign here") {
+		t.Errorf("a CA by RSA: %v", err)
 	}
 }

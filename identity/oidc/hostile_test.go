@@ -307,6 +307,14 @@ func TestTokenOfAnotherType(t *testing.T) {
 	}
 }
 
+func TestSignInWithoutIDToken(t *testing.T) {
+	h := newHostile(t)
+	h.token = func(w http.ResponseWriter, _ url.Values) {
+		reply(w, map[string]any{"access_token": "access-1", "token_type": "Bearer", "refresh_token": "r2"})
+	}
+	h.refused(t, "sent no ID token")
+}
+
 func TestAccessTokenOfAnotherSignIn(t *testing.T) {
 	h := newHostile(t)
 	sum := sha256.Sum256([]byte("access-2"))

@@ -43,6 +43,31 @@ func TestRefreshWithoutIDTokenAsksUserinfo(t *testing.T) {
 	if errors.Is(err, identity.ErrUnreachable) {
 		t.Errorf("a no of userinfo looks like an outage: %v", err)
 	}
+	all := map[string]any{"sub": "alice", "email": "alice@example.com", "email_verified": true, "groups": []string{"dba"}}
+	h.userinfo = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusForbidden)
+		_ = json.NewEncoder(w).Encode(all)
+	}
+	_, _, err = h.party.Refresh(t.Context(), u, "r2")
+	says(t, err, "did not say who you are")
+	h.userinfo = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		_ = json.NewEncoder(w).Encode(all)
+	}
+	_, _, err = h.party.Refresh(t.Context(), u, "r2")
+	says(t, err, "something other than JSON")
+}
+
+func TestRefreshThatSaysNothingIsNoAnswer(t *testing.T) {
+	h := newHostile(t)
+	h.metadata = map[string]any{"userinfo_endpoint": ""}
+	u := h.accepted(t).User
+	h.token = func(w http.ResponseWriter, _ url.Values) {
+		reply(w, map[string]any{"access_token": "access-2", "token_type": "Bearer"})
+	}
+	_, _, err := h.party.Refresh(t.Context(), u, "r2")
+	says(t, err, "said nothing about you")
 }
 
 func TestRefreshKeepsTheNewTokenThroughAnOutage(t *testing.T) {

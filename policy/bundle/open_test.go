@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -300,6 +301,13 @@ func TestStrayFilesBesideTheManifest(t *testing.T) {
 	f.release(1, "alice", "bob")
 	f.write("release/1/MANIFEST2", []byte("x"))
 	f.refused(BadFiles, "release/1/MANIFEST2 is neither MANIFEST nor a signature")
+	fatal(t, os.Remove(f.path("release/1/MANIFEST2")))
+	for _, name := range []string{"trust/README", "trust/root.02", "trust/root.0", "trust/root.1.alice", "trust/root.1.Alice.sig"} {
+		f.write(name, []byte("x"))
+		f.refused(BadFiles, name+" is no trust root", "take it away")
+		fatal(t, os.Remove(f.path(name)))
+	}
+	f.opens()
 }
 
 func TestLargerThanTheLimits(t *testing.T) {
@@ -307,6 +315,37 @@ func TestLargerThanTheLimits(t *testing.T) {
 	f.release(1, "alice", "bob")
 	f.write("release/1/MANIFEST.bob.sig", bytes.Repeat([]byte("x"), maxSignature+1))
 	f.refused(BadFiles, "is larger than 16384 bytes")
+
+	f = newFolder(t)
+	f.release(1, "alice", "bob")
+	f.write("policy/"+strings.Repeat("a/", maxDepth+1)+"b.hcl", nil)
+	f.refused(BadFiles, "is nested too deeply")
+}
+
+// What is not read cannot be seen to be there too.
+func TestMoreThanTheLimits(t *testing.T) {
+	f := newFolder(t)
+	f.release(1, "alice", "bob")
+	n := 0
+	more := func(until int) {
+		for ; n < until; n++ {
+			f.write(fmt.Sprintf("policy/%05d.hcl", n), nil)
+		}
+	}
+	more(maxFiles)
+	f.refused(BadFiles, "policy has more than 5000 files")
+	more(maxEntries)
+	f.refused(BadFiles, "policy has more than 10000 entries")
+}
+
+func TestLargerThanTheLimitAltogether(t *testing.T) {
+	f := newFolder(t)
+	big := bytes.Repeat([]byte("#"), maxFile)
+	for n := range maxTotal/maxFile + 1 {
+		f.write(fmt.Sprintf("policy/%d.hcl", n), big)
+	}
+	f.release(1, "alice", "bob")
+	f.refused(BadFiles, "the policy is larger than 64 MiB", "split it")
 }
 
 // What nobody signed must not reach a terminal as it is.
@@ -367,6 +406,12 @@ func TestRootThatDoesNotFollow(t *testing.T) {
 	f.sign("trust/root.2", "alice", f.keys["alice"], Namespace)
 	f.sign("trust/root.2", "bob", f.keys["bob"], Namespace)
 	f.refused(BadRoot, "trust/root.2 does not follow trust root 1")
+	fatal(t, os.Remove(f.path("trust/root.2.alice.sig")))
+	fatal(t, os.Remove(f.path("trust/root.2.bob.sig")))
+	f.write("trust/root.2", f.read("trust/root.1")) // the pinned one, under a number that a floor would take
+	fatal(t, os.Remove(f.path("trust/root.1")))
+	f.o.RootFloor = 1
+	f.refused(BadRoot, "trust/root.2 is that of version 1")
 }
 
 func TestReleasesAndRootsAreNeverOverwritten(t *testing.T) {
@@ -391,6 +436,15 @@ func TestCreate(t *testing.T) {
 	fatal(t, err)
 	if !slices.Equal(b.People, []string{"sam"}) {
 		t.Errorf("signed by %v", b.People)
+	}
+	for want, files := range map[string]map[string][]byte{
+		"":             b.Files,
+		"policy/a.hcl": {"policy/a.hcl": []byte("# \n")},
+		"policy/b.hcl": {"policy/a.hcl": []byte("#\n"), "policy/b.hcl": nil},
+	} {
+		if got := b.Manifest.Differs(files); got != want {
+			t.Errorf("%v differ by %q, want %q", files, got, want)
+		}
 	}
 }
 

@@ -62,6 +62,12 @@ func TestWeakKeys(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "RSA of 1024 bits is too short") {
 		t.Errorf("got %v", err)
 	}
+	cert := &ssh.Certificate{Key: newKey(t).PublicKey(), CertType: ssh.UserCert, ValidPrincipals: []string{"alice"}, ValidBefore: ssh.CertTimeInfinity}
+	fatal(t, cert.SignCert(rand.Reader, newKey(t)))
+	_, err = InitRoot(t.TempDir(), 1, []Signer{{"alice", cert}})
+	if err == nil || !strings.Contains(err.Error(), "ssh-ed25519-cert-v01@openssh.com may not sign") {
+		t.Errorf("a certificate: %v", err)
+	}
 }
 
 func TestManifestIsStrict(t *testing.T) {
@@ -78,6 +84,8 @@ func TestManifestIsStrict(t *testing.T) {
 		"zone":             {"T12:00:00Z", "T14:00:00+02:00", "not spelled"},
 		"no time":          {"2026-11-26T", "26.11.2026T", "expires is not a time"},
 		"CRLF":             {"\nversion", "\r\nversion", "lower-case letters"},
+		"previous":         {"previous none", "previous x", "previous is no digest"},
+		"short digest":     {"  policy/rules", "0  policy/rules", "is not 64 hexadecimal digits"},
 		"digest":           {"root sha256:", "root md5:", "root is no digest"},
 		"upper case":       {"name policy", "name Policy", "lower-case letters"},
 		"commit":           {"commit none", "commit HEAD", "commit is not hexadecimal"},
