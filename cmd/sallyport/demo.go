@@ -52,10 +52,11 @@ With an sshd it also has a machine to enter by ssh.`,
 				return err
 			}
 		}
-		logger, err := newLogger(c.ErrOrStderr(), "text", debug)
+		logger, said, err := newLogger(c.ErrOrStderr(), "text", debug)
 		if err != nil {
 			return err
 		}
+		defer said()
 		d, err := demo.Start(c.Context(), o)
 		if err != nil {
 			return err

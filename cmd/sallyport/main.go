@@ -29,7 +29,21 @@ func main() {
 		code = failure.Code
 	}
 	if text := err.Error(); text != "" {
-		fmt.Fprintln(os.Stderr, "sallyport: "+text)
+		lastWord("sallyport: " + text)
 	}
 	os.Exit(code)
+}
+
+// lastWord goes to stderr, which may be a pipe that nobody reads: the end does not wait
+// for that.
+func lastWord(text string) {
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		fmt.Fprintln(os.Stderr, text)
+	}()
+	select {
+	case <-said:
+	case <-time.After(time.Second):
+	}
 }

@@ -187,7 +187,11 @@ func openMirror(mirror string) (io.WriteCloser, error) {
 	if mirror == "stdout" {
 		return keepOpen{os.Stdout}, nil
 	}
-	f, err := os.OpenFile(strings.TrimPrefix(mirror, "file:"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	path, mode := strings.TrimPrefix(mirror, "file:"), os.O_WRONLY
+	if info, err := os.Stat(path); err == nil && info.Mode()&os.ModeNamedPipe != 0 {
+		mode = os.O_RDWR // does not wait for a reader, and outlives one (fifo(7))
+	}
+	f, err := os.OpenFile(path, mode|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the log's mirror: %w", err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/sallyport/sallyport/config"
 	"github.com/sallyport/sallyport/internal/calm"
 	"github.com/sallyport/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/lossy"
 	"github.com/sallyport/sallyport/protocols"
 )
 
@@ -38,10 +40,11 @@ of credentials again, and says what has to wait for a restart.`,
 	c.Flags().StringVar(&format, "log", "text", "how to write what happens to stderr: text or json")
 	c.Flags().BoolVar(&debug, "debug", false, "write down every connection")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		logger, err := newLogger(c.ErrOrStderr(), format, debug)
+		logger, said, err := newLogger(c.ErrOrStderr(), format, debug)
 		if err != nil {
 			return cli.Usage(c, err)
 		}
+		defer said()
 		loaded, err := config.Load(path, protocolNames())
 		if err != nil {
 			return err
@@ -55,23 +58,36 @@ func configFlag(c *cobra.Command, path *string) {
 	c.Flags().StringVar(path, "config", "/etc/sallyport/proxy.hcl", "the configuration")
 }
 
-func newLogger(w io.Writer, format string, debug bool) (*slog.Logger, error) {
+// newLogger writes what happens to w, which may be a pipe that nobody reads: nobody waits
+// for it. said gives it a moment to take what waits.
+func newLogger(w io.Writer, format string, debug bool) (logger *slog.Logger, said func(), err error) {
 	o := &slog.HandlerOptions{Level: slog.LevelInfo}
 	if debug {
 		o.Level = slog.LevelDebug
 	}
+	var handler func(w io.Writer) slog.Handler
 	switch format {
 	case "text":
-		return slog.New(calm.Handler(slog.NewTextHandler(w, o))), nil
+		handler = func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, o) }
 	case "json":
-		return slog.New(calm.Handler(slog.NewJSONHandler(w, o))), nil
+		handler = func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, o) }
+	default:
+		return nil, nil, fmt.Errorf("--log is text or json, not %q", format)
 	}
-	return nil, fmt.Errorf("--log is text or json, not %q", format)
+	lines := lossy.New(w, func(missing int) []byte {
+		var line bytes.Buffer
+		slog.New(handler(&line)).Warn("lines are missing here: nobody read this", "lines", missing)
+		return line.Bytes()
+	}, nil)
+	return slog.New(calm.Handler(handler(lines))), func() { lines.Close(time.Second) }, nil
 }
 
 // serve runs a gate until ctx ends. ready, where it is set, is called once everything
 // is open and bound.
 func serve(ctx context.Context, c *config.Config, logger *slog.Logger, ready func() error) error {
+	// A pipe at stdout or stderr that nobody reads any more is an error of the write; by
+	// itself Go would end the program.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	p, err := openProgram(ctx, c, logger)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -176,8 +177,22 @@ func (m *machine) release(t *testing.T) {
 // serve starts the gate and waits until it is open.
 func (m *machine) serve(t *testing.T) {
 	t.Helper()
-	m.cmd, m.ended = exec.Command(binary, "serve", "--config", m.config), make(chan struct{})
-	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
+	m.start(t, m.log, m.log)
+	eventually(t, "the gate to open", func() bool {
+		select {
+		case <-m.ended:
+			t.Fatalf("the gate ended (%v):\n%s", m.err, m.log)
+		default:
+		}
+		return strings.Contains(m.log.String(), "the gate is open")
+	})
+}
+
+// start starts the gate; the test's end ends it.
+func (m *machine) start(t *testing.T, out, said io.Writer, args ...string) {
+	t.Helper()
+	m.cmd, m.ended = exec.Command(binary, append([]string{"serve", "--config", m.config}, args...)...), make(chan struct{})
+	m.cmd.Stdout, m.cmd.Stderr = out, said
 	if err := m.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -195,14 +210,6 @@ func (m *machine) serve(t *testing.T) {
 		if t.Failed() {
 			t.Logf("the gate said:\n%s", tail(m.log.String(), 60))
 		}
-	})
-	eventually(t, "the gate to open", func() bool {
-		select {
-		case <-ended:
-			t.Fatalf("the gate ended (%v):\n%s", m.err, m.log)
-		default:
-		}
-		return strings.Contains(m.log.String(), "the gate is open")
 	})
 }
 

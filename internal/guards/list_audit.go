@@ -134,12 +134,6 @@ var audit = []Guard{
 		"./audit", "TestOpenRefusesWhatIsNoLog", "unbounded input",
 	},
 	{
-		"audit.mirror-never-blocks", "audit/mirror.go",
-		"m.dropped++",
-		"m.lines <- mirrored{index: first + int64(i), leaf: items[i].Leaf, body: items[i].Body}",
-		"./audit", "TestDeafCollectorBlocksNobody", "recorder or logger fails open",
-	},
-	{
 		"audit.recorder-write", "audit/recorder.go",
 		"n, err := r.file.Write(r.buf)",
 		"n, err := len(r.buf), error(nil)",

@@ -26,4 +26,40 @@ var faults = []Guard{
 		"if false && (block == nil || block.Type != kind) {",
 		"./identity", "TestLoginCAAndTLSCAAreNeverMixed", "one CA's key is another's",
 	},
+	{
+		"internal/lossy.never-waits", "internal/lossy/lossy.go",
+		"l.left++\n",
+		"l.wait <- waiting{l.left, text}\n",
+		"./internal/lossy", "TestDeafReaderBlocksNobody", "recorder or logger fails open",
+	},
+	{
+		"internal/lossy.torn-line", "internal/lossy/lossy.go",
+		"l.torn = err != nil && (n > 0 || l.torn)",
+		"l.torn = false && n > 0",
+		"./internal/lossy", "TestReaderThatComesBack", "recorder or logger fails open",
+	},
+	{
+		"cmd/sallyport.deaf-stderr", "cmd/sallyport/serve.go",
+		"return slog.New(calm.Handler(handler(lines))), ",
+		"return slog.New(calm.Handler(handler(w))), ",
+		"./internal/e2e", "TestCollectorsThatDoNotRead", "recorder or logger fails open",
+	},
+	{
+		"cmd/sallyport.closed-stdout", "cmd/sallyport/serve.go",
+		"signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)",
+		"signal.Notify(make(chan os.Signal, 1), syscall.SIGURG)",
+		"./internal/e2e", "TestCollectorsThatDoNotRead", "recorder or logger fails open",
+	},
+	{
+		"cmd/sallyport.named-pipe", "cmd/sallyport/program.go",
+		"mode = os.O_RDWR // does",
+		"mode = os.O_WRONLY // does",
+		"./internal/e2e", "TestCollectorAtANamedPipe", "recorder or logger fails open",
+	},
+	{
+		"cmd/sallyport.last-word", "cmd/sallyport/main.go",
+		"case <-time.After(time.Second):",
+		"case <-time.After(time.Hour):",
+		"./internal/e2e", "TestLastWordThatNobodyReads", "recorder or logger fails open",
+	},
 }
