@@ -70,22 +70,22 @@ func TestDeafReaderBlocksNobody(t *testing.T) {
 	r, said := &reader{hears: make(chan struct{}), takes: -1}, &told{more: make(chan struct{}, 8)}
 	l := New(r, gap, said.hears)
 	const many = Most + 200
-	var writing sync.WaitGroup
-	writing.Go(func() {
+	wrote := make(chan struct{})
+	go func() {
+		defer close(wrote)
 		for i := range many {
 			if _, err := fmt.Fprintf(l, "line %d\n", i); err != nil {
 				t.Error(err)
 			}
 		}
-	})
-	t.Cleanup(writing.Wait)
+	}()
 	select {
-	case <-said.more:
+	case <-wrote:
 	case <-time.After(20 * time.Second):
 		close(r.hears)
+		<-wrote
 		t.Fatal("whoever writes waits for the reader")
 	}
-	writing.Wait()
 	close(r.hears)
 	if !l.Close(time.Minute) {
 		t.Fatal("what waited is not written")
