@@ -426,6 +426,49 @@ rule "deploy" {
 	denied(t, p.Decide(ask(mallory, "orders", "writer")), "no rule lets you")
 }
 
+// What a rule says of its targets narrows: the name, each label, and the protocol.
+func TestTargetsAreThoseThatAllOfItIsTrueOf(t *testing.T) {
+	rule := func(name, target string) string {
+		return `
+rule "` + name + `" {
+  target  = { ` + target + ` }
+  role    = ["reader"]
+  who     = { groups = ["` + name + `"] }
+  longest = "1h"
+}`
+	}
+	src := rulesOnly(rule("by-protocol", `protocol = "postgres"`) + rule("by-label", `labels = { env = "prod" }`) +
+		rule("by-labels", `labels = { env = "prod", kind = "postgres" }`) + rule("by-both", `protocol = "ssh", labels = { env = "prod" }`))
+	src["policy/more.hcl"] = []byte(`
+target "web-1" {
+  protocol = "ssh"
+  address  = "web-1.example.com:22"
+  labels   = { env = "test" }
+  role "reader" { account = "deploy" }
+}
+target "web-2" {
+  protocol = "ssh"
+  address  = "web-2.example.com:22"
+  labels   = { env = "prod" }
+  role "reader" { account = "deploy" }
+}`)
+	p := mustLoad(t, src)
+	for group, targets := range map[string][]string{
+		"by-protocol": {"billing", "orders"},
+		"by-label":    {"billing", "orders", "web-2"},
+		"by-labels":   {"orders"},
+		"by-both":     {"web-2"},
+	} {
+		for _, target := range []string{"billing", "orders", "web-1", "web-2"} {
+			if d := p.Decide(ask(person("alice", group), target, "reader")); slices.Contains(targets, target) {
+				allowed(t, d, group)
+			} else {
+				denied(t, d, "no rule lets you use "+target)
+			}
+		}
+	}
+}
+
 // A forbid is said although some rule misses for a reason that the user could mend.
 func TestForbidShowsBeforeOtherMisses(t *testing.T) {
 	p := mustLoad(t, rulesOnly(`

@@ -194,6 +194,12 @@ func TestOneConfirmationAConnection(t *testing.T) {
 	if n := f.Count(t, audit.RequestCreated); n != 1 {
 		t.Fatalf("%d requests for two connections under one grant", n)
 	}
+	c = connect(t, f, ask("writer"))
+	c.confirm(alice, "INC-42")
+	for _, phrase := range []string{c.phrase(), "another"} {
+		_, err = f.Confirm(t.Context(), c.link(), alice, here, session.Confirmation{Phrase: phrase, Reason: "INC-43"})
+		wantSays(t, err, "this connection was confirmed or ended already")
+	}
 }
 
 func TestPoolOfTenNeedsOneYes(t *testing.T) {

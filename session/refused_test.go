@@ -48,6 +48,40 @@ func TestWhatIsOverIsSaid(t *testing.T) {
 	}
 	_, err = f.Retract(t.Context(), bob, denied.ID)
 	wantSays(t, err, "this request is denied already")
+	wantSays(t, f.Withdraw(t.Context(), alice, denied.ID), "this request is denied already")
+	api, _, err := f.APIToken(t.Context(), alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.SignOut(t.Context(), alice.ID, "by yourself"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.SignInByToken(t.Context(), api)
+	wantSays(t, err, "that token has ended; run: sallyport login")
+	if err := f.Ready(); err != nil {
+		t.Errorf("a gate that serves: %v", err)
+	}
+	f.Close(t)
+	wantSays(t, f.Ready(), "the gate is stopping")
+}
+
+// A yes to a longer grant comes too late where the grant ended meanwhile, and says so.
+func TestWhatHasEndedIsNotLengthened(t *testing.T) {
+	f := gatetest.New(t, gatetest.Options{})
+	alice, bob := f.SignIn(t, gatetest.Alice), f.SignIn(t, gatetest.Bob)
+	r, err := f.Decide(t.Context(), bob, asked(t, f, alice, "reader").ID, yes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := f.Ask(t.Context(), alice, here, session.NewRequest{Extends: r.Grant})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Release(t.Context(), alice, r.Grant); err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Decide(t.Context(), bob, more.ID, yes)
+	wantSays(t, err, "the grant that this would lengthen has ended; ask again")
 }
 
 func TestExtensionsComeToAnEnd(t *testing.T) {
@@ -75,6 +109,19 @@ func TestNobodyDisablesThemselves(t *testing.T) {
 	f := gatetest.New(t, gatetest.Options{})
 	sam := f.SignIn(t, gatetest.Sam)
 	wantSays(t, f.Disable(t.Context(), sam, gatetest.Sam.ID(), ""), "nobody disables their own account; ask somebody else with the right")
+}
+
+// Nor do they undo that with another account of theirs.
+func TestNobodyEnablesThemselves(t *testing.T) {
+	f := gatetest.New(t, gatetest.Options{})
+	one, two, tess := gatetest.Sam, gatetest.Sam, gatetest.Sam
+	one.Person, two.Person, two.Subject, tess.Subject = "4711", "4711", "s.miller", "tess"
+	f.SignIn(t, one)
+	other := f.SignIn(t, two)
+	if err := f.Disable(t.Context(), f.SignIn(t, tess), one.ID(), "left"); err != nil {
+		t.Fatal(err)
+	}
+	wantSays(t, f.Enable(t.Context(), other, one.ID()), "nobody enables their own account")
 }
 
 func TestRefreshKeepsItsPerson(t *testing.T) {

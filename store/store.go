@@ -31,9 +31,12 @@ var schema string
 //go:embed reviews.sql
 var reviews string
 
+//go:embed fixed.sql
+var fixed string
+
 // steps make a database what it is now; how many of them were taken is kept in SQLite's
 // user_version. A newer database is refused, an older one takes the steps that it lacks.
-func steps() []string { return []string{schema, reviews} }
+func steps() []string { return []string{schema, reviews, fixed} }
 
 // batch is how many updates may share one commit.
 const batch = 256

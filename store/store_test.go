@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -138,6 +139,68 @@ func TestTransitionsRefused(t *testing.T) {
 			other.Input.Role = "writer"
 			return errors.Join(tx.SaveRequest(request("r")), tx.SaveRequest(other))
 		}, "what was asked does not change"},
+		{"a grant begins ended", func(tx session.Tx) error {
+			g := grantOf(approved)
+			g.State = session.GrantExpired
+			return errors.Join(tx.SaveRequest(request("r")), tx.SaveRequest(approved), tx.SaveGrant(g))
+		}, "a grant begins active"},
+		{"what was granted changes", func(tx session.Tx) error {
+			asked := request("r2")
+			asked.Input.Role = "writer"
+			other := asked
+			other.State = session.RequestApproved
+			g := grantOf(approved)
+			changed := g
+			changed.Request, changed.Key.Role = other.ID, "writer"
+			return errors.Join(tx.SaveRequest(request("r")), tx.SaveRequest(approved), tx.SaveRequest(asked), tx.SaveRequest(other), tx.SaveGrant(g), tx.SaveGrant(changed))
+		}, "what was granted does not change"},
+		{"a session begins ended", func(tx session.Tx) error {
+			g := grantOf(approved)
+			s := recordOf(g)
+			s.Live = false
+			return errors.Join(tx.SaveRequest(request("r")), tx.SaveRequest(approved), tx.SaveGrant(g), tx.SaveSession(s))
+		}, "a session begins live"},
+		{"an ended session lives again", func(tx session.Tx) error {
+			g := grantOf(approved)
+			s := recordOf(g)
+			ended := s
+			ended.Live = false
+			return errors.Join(tx.SaveRequest(request("r")), tx.SaveRequest(approved), tx.SaveGrant(g), tx.SaveSession(s), tx.SaveSession(ended), tx.SaveSession(s))
+		}, "the session has ended"},
+		{"what a session is for changes", func(tx session.Tx) error {
+			g := grantOf(approved)
+			s := recordOf(g)
+			other := s
+			other.Key.Role = "writer"
+			return errors.Join(tx.SaveRequest(request("r")), tx.SaveRequest(approved), tx.SaveGrant(g), tx.SaveSession(s), tx.SaveSession(other))
+		}, "what a session is for does not change"},
+		{"a review begins done", func(tx session.Tx) error {
+			g := grantOf(approved)
+			return errors.Join(tx.SaveRequest(request("r")), tx.SaveRequest(approved), tx.SaveGrant(g), tx.SaveReview(session.Review{ID: g.ID, State: session.ReviewDone, Key: g.Key}))
+		}, "a review begins open"},
+		{"a review is done twice", func(tx session.Tx) error {
+			g := grantOf(approved)
+			v := session.Review{ID: g.ID, State: session.ReviewOpen, Key: g.Key}
+			done := v
+			done.State = session.ReviewDone
+			return errors.Join(tx.SaveRequest(request("r")), tx.SaveRequest(approved), tx.SaveGrant(g), tx.SaveReview(v), tx.SaveReview(done), tx.SaveReview(done))
+		}, "the review is done"},
+		{"what is reviewed changes", func(tx session.Tx) error {
+			g := grantOf(approved)
+			v := session.Review{ID: g.ID, State: session.ReviewOpen, Key: g.Key}
+			other := v
+			other.Key.User = bob.ID()
+			return errors.Join(tx.SaveRequest(request("r")), tx.SaveRequest(approved), tx.SaveGrant(g), tx.SaveReview(v), tx.SaveReview(other))
+		}, "what is reviewed does not change"},
+		{"a sign-in changes hands", func(tx session.Tx) error {
+			return errors.Join(tx.SaveSignIn(identity.SignIn{ID: "s", User: alice}), tx.SaveSignIn(identity.SignIn{ID: "s", User: bob}))
+		}, "a sign-in is one account's"},
+		{"a token lasts longer", func(tx session.Tx) error {
+			k := identity.TokenRecord{ID: "t", Hash: [32]byte{1}, Expires: time.Now()}
+			longer := k
+			longer.Expires = k.Expires.Add(time.Hour)
+			return errors.Join(tx.SaveToken(k), tx.SaveToken(longer))
+		}, "a token does not change"},
 		{"an ended sign-in stands again", func(tx session.Tx) error {
 			s := identity.SignIn{ID: "s", User: alice}
 			ended := s
@@ -162,6 +225,75 @@ func TestTransitionsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// What is unique is so in the database too.
+func TestOneOfEach(t *testing.T) {
+	approved := request("r")
+	approved.State = session.RequestApproved
+	for name, do := range map[string]func(session.Tx) error{
+		"UNIQUE constraint failed: grants.request": func(tx session.Tx) error {
+			more := grantOf(approved)
+			more.ID = "another"
+			return errors.Join(tx.SaveRequest(request("r")), tx.SaveRequest(approved), tx.SaveGrant(grantOf(approved)), tx.SaveGrant(more))
+		},
+		"UNIQUE constraint failed: tokens.hash": func(tx session.Tx) error {
+			return errors.Join(tx.SaveToken(identity.TokenRecord{ID: "t", Hash: [32]byte{1}}), tx.SaveToken(identity.TokenRecord{ID: "u", Hash: [32]byte{1}}))
+		},
+		"UNIQUE constraint failed: sign_ins.cookie": func(tx session.Tx) error {
+			return errors.Join(tx.SaveSignIn(identity.SignIn{ID: "s", User: alice, Cookie: [32]byte{1}}), tx.SaveSignIn(identity.SignIn{ID: "t", User: alice, Cookie: [32]byte{1}}))
+		},
+	} {
+		if err := update(t, fresh(t), do); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("got %v, want %q", err, name)
+		}
+	}
+}
+
+// Nobody who has the file open beside the gate deletes what was, by mistake.
+func TestWhatWasIsKept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	r := request("r")
+	approved := r
+	approved.State = session.RequestApproved
+	g := grantOf(approved)
+	if err := update(t, open(t, path), func(tx session.Tx) error {
+		return errors.Join(tx.SaveRequest(r), tx.SaveRequest(approved), tx.SaveGrant(g), tx.SaveSession(recordOf(g)),
+			tx.SaveReview(session.Review{ID: g.ID, State: session.ReviewOpen, Key: g.Key}))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite3", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close() //nolint:errcheck // the end of the test
+	for _, table := range []string{"reviews", "sessions", "grants", "requests"} {
+		if _, err := db.ExecContext(t.Context(), "DELETE FROM "+table); err == nil || !strings.Contains(err.Error(), table+" are kept") {
+			t.Errorf("%s: %v", table, err)
+		}
+	}
+}
+
+// An older gate does not serve from what a newer one has written.
+func TestNewerStoreIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	if err := open(t, path).Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite3", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.ExecContext(t.Context(), "PRAGMA user_version = 1000"); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Open(path, plain{}); err == nil || !strings.Contains(err.Error(), "run the newer sallyport") {
+		t.Errorf("got %v", err)
 	}
 }
 

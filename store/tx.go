@@ -124,7 +124,8 @@ func (t *tx) SaveSession(r session.Record) error {
 		state = "live"
 	}
 	return t.save(`INSERT INTO sessions (id, state, user, target, role, object, grant_id, created, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (id) DO UPDATE SET state = excluded.state, data = excluded.data`,
+		ON CONFLICT (id) DO UPDATE SET state = excluded.state, user = excluded.user, target = excluded.target, role = excluded.role,
+		object = excluded.object, grant_id = excluded.grant_id, data = excluded.data`,
 		r.ID, state, r.Key.User, r.Key.Target, r.Key.Role, r.Key.Object, r.Grant, r.Started.UnixNano(), string(data))
 }
 
@@ -154,7 +155,7 @@ func (t *tx) SaveSignIn(s identity.SignIn) error {
 		cookie = []byte{}
 	}
 	return t.save(`INSERT INTO sign_ins (id, state, user, cookie, created, data) VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT (id) DO UPDATE SET state = excluded.state, cookie = excluded.cookie, data = excluded.data`,
+		ON CONFLICT (id) DO UPDATE SET state = excluded.state, user = excluded.user, cookie = excluded.cookie, data = excluded.data`,
 		s.ID, state, s.User.ID(), cookie, s.Created.UnixNano(), string(data))
 }
 

@@ -2,6 +2,7 @@ package guards
 
 // lists has one line for each list_AREA.go.
 var lists = [][]Guard{
+	answers,
 	approvals,
 	archive,
 	audit,
@@ -41,6 +42,7 @@ var lists = [][]Guard{
 	sshCut,
 	sshLate,
 	sshLogin,
+	state,
 	store,
 	web,
 	webTemplates,

@@ -36,6 +36,26 @@ func TestScopesCompared(t *testing.T) {
 	}
 }
 
+// A list that is left out limits nothing, so what has none lies outside what has one.
+func TestNoListIsOutsideAList(t *testing.T) {
+	for name, c := range map[string]struct {
+		limit, s scope.Scope
+		within   bool
+	}{
+		"methods":      {scope.Scope{Methods: words{"GET"}}, scope.Scope{}, false},
+		"paths":        {scope.Scope{Paths: words{"/api/**"}}, scope.Scope{}, false},
+		"one of two":   {scope.Scope{Methods: words{"GET"}, Paths: words{"/api/**"}}, scope.Scope{Methods: words{"GET"}}, false},
+		"destinations": {scope.Scope{Forward: words{"db:5432"}}, scope.Scope{}, false},
+		"no forward":   {scope.Scope{Forward: words{"db:5432"}}, scope.Scope{Channels: words{"shell"}}, true},
+		"read only":    {scope.Scope{ReadOnly: true}, scope.Scope{}, false},
+		"databases":    {scope.Scope{}, scope.Scope{Databases: words{"archive"}}, false},
+	} {
+		if got := c.s.Within(c.limit); got != c.within {
+			t.Errorf("%s: %v within %v: %v", name, c.s, c.limit, got)
+		}
+	}
+}
+
 // Agent and X11 lead back into the user's machine: a rule that names no channels has
 // them not, so a grant that does lies outside it.
 func TestAgentIsOpenOnlyWhereItIsNamed(t *testing.T) {
