@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -221,6 +222,17 @@ func TestOpenRefusesWhatIsNoLog(t *testing.T) {
 		t.Error(err)
 	}
 	if err := Init(dir, testOrigin); err == nil || !strings.Contains(err.Error(), "there is a log already") {
+		t.Error(err)
+	}
+	meta := readFile(t, dir, fileMeta)
+	writeFile(t, bytes.Replace(meta, []byte(`"version":1`), []byte(`"version":2`), 1), dir, fileMeta)
+	if _, err := Open(Config{Dir: dir, Node: "a"}); err == nil || !strings.Contains(err.Error(), "this program reads version 1") {
+		t.Error(err)
+	}
+	if err := os.Remove(filepath.Join(dir, fileMeta)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Init(dir, testOrigin); err == nil || !strings.Contains(err.Error(), "there is a log's key already") {
 		t.Error(err)
 	}
 	for _, origin := range []string{"", "a b", "a+b", "a\nb"} {

@@ -1,6 +1,9 @@
 package audit
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -435,6 +438,61 @@ func TestSealOverAnotherMetaIsFound(t *testing.T) {
 	seal, _ := json.Marshal(sealedBody{Summary: Summary{Chunks: 1, Size: 1, Hash: trail.hash()}, Meta: "b"})
 	if err := trail.add(RecordingSealed, seal); err == nil || !strings.Contains(err.Error(), "over another meta.json") {
 		t.Error(err)
+	}
+}
+
+// What the log says of one recording is in its order, from its first byte to its seal.
+func TestTrailIsInItsOrder(t *testing.T) {
+	chunk := func(n int, offset, length int64) any {
+		return chunkBody{N: n, Offset: offset, Length: length, SHA256: strings.Repeat("0a", 32)}
+	}
+	hash := func(n int) string {
+		sum := sha256.Sum256(bytes.Repeat([]byte{0x0a}, 32*n))
+		return hex.EncodeToString(sum[:])
+	}
+	sealed := func(n int, size int64, hash string) any {
+		return sealedBody{Summary: Summary{Chunks: n, Size: size, Hash: hash}}
+	}
+	for want, bodies := range map[string][]any{
+		"":                            {chunk(0, 0, 5), chunk(1, 5, 7), sealed(2, 12, hash(2))},
+		"chunk 1 comes after 0":       {chunk(1, 0, 5)},
+		"chunk 0 comes after 1":       {chunk(0, 0, 5), chunk(0, 5, 5)},
+		"chunk 2 comes after 2":       {chunk(0, 0, 5), chunk(1, 5, 5), chunk(2, 11, 5)},
+		"chunk 3 comes after 3":       {chunk(0, 0, 5), chunk(1, 5, 5), chunk(2, 10, 5), chunk(3, 15, 0)},
+		"over other chunks":           {chunk(0, 0, 5), sealed(2, 5, hash(1))},
+		"over other chunks than were": {chunk(0, 0, 5), sealed(1, 6, hash(1))},
+		"than were logged":            {chunk(0, 0, 5), sealed(1, 5, hash(2))},
+		"after the recording was":     {chunk(0, 0, 5), sealed(1, 5, hash(1)), chunk(1, 5, 5)},
+		"the seal cannot be read":     {chunk(0, 0, 5), "sealed"},
+		"entry cannot be read":        {[]int{1}},
+	} {
+		trail := newTrail()
+		var err error
+		for _, body := range bodies {
+			kind := RecordingChunk
+			switch body.(type) {
+			case sealedBody, string:
+				kind = RecordingSealed
+			}
+			text, _ := json.Marshal(body)
+			err = trail.add(kind, text)
+		}
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %q", bodies, err, want)
+		}
+	}
+}
+
+// What is sealed has nothing written behind it, and is sealed once.
+func TestSealedRecordingTakesNothingMore(t *testing.T) {
+	r := newRecorded(t, nil)
+	rec := start(t, r, "s1")
+	seal(t, rec, "closed")
+	if err := rec.Write(&Terminal{}); !errors.Is(err, ErrRecorder) || !strings.Contains(err.Error(), "the recording is sealed") {
+		t.Errorf("write: %v", err)
+	}
+	if _, err := rec.Seal(t.Context(), "closed"); !errors.Is(err, ErrRecorder) || !strings.Contains(err.Error(), "the recording is sealed") {
+		t.Errorf("seal: %v", err)
 	}
 }
 

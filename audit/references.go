@@ -29,11 +29,14 @@ func (r *references) check(f Fields) []string {
 		}
 		r.requests[f.Request] = &requestTrace{}
 	case ApprovalGiven:
-		if t := r.requests[f.Request]; t != nil {
+		switch t := r.requests[f.Request]; {
+		case t == nil:
+			return []string{fmt.Sprintf("an approval of request %s, which was never made", f.Request)}
+		case t.outcome != "":
+			return []string{fmt.Sprintf("an approval of request %s after its outcome, %s", f.Request, t.outcome)}
+		default:
 			t.approvals++
-			return nil
 		}
-		return []string{fmt.Sprintf("an approval of request %s, which was never made", f.Request)}
 	case ApprovalTaken:
 		t := r.requests[f.Request]
 		if t == nil || t.approvals == 0 {
@@ -52,8 +55,10 @@ func (r *references) check(f Fields) []string {
 			bad = append(bad, fmt.Sprintf("session %s starts twice", f.Session))
 		}
 		r.sessions[f.Session] = true
-		if _, known := r.grants[f.Grant]; !known {
+		if running, known := r.grants[f.Grant]; !known {
 			bad = append(bad, fmt.Sprintf("session %s starts under grant %s, which was never given", f.Session, f.Grant))
+		} else if !running {
+			bad = append(bad, fmt.Sprintf("session %s starts under grant %s, which had ended", f.Session, f.Grant))
 		}
 		return bad
 	case SessionEnded:

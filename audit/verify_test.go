@@ -319,6 +319,11 @@ func TestVerifyBesideAWriter(t *testing.T) {
 	}
 }
 
+// given are the entries of a grant g out of a request r.
+func given() []Event {
+	return []Event{{Type: RequestCreated, Request: "r"}, {Type: ApprovalGiven, Request: "r"}, {Type: RequestApproved, Request: "r"}, {Type: GrantActive, Request: "r", Grant: "g"}}
+}
+
 func TestReferences(t *testing.T) {
 	for name, c := range map[string]struct {
 		events []Event
@@ -338,8 +343,31 @@ func TestReferences(t *testing.T) {
 		"end without start":     {[]Event{{Type: SessionEnded, Session: "s"}}, "session s ends and never began"},
 		"approval of nothing":   {[]Event{{Type: ApprovalGiven, Request: "r"}}, "which was never made"},
 		"outcome of nothing":    {[]Event{{Type: RequestDenied, Request: "r"}}, "which was never made"},
-		"revoked twice":         {[]Event{{Type: RequestCreated, Request: "r"}, {Type: ApprovalGiven, Request: "r"}, {Type: RequestApproved, Request: "r"}, {Type: GrantActive, Request: "r", Grant: "g"}, {Type: GrantRevoked, Grant: "g"}, {Type: GrantExpired, Grant: "g"}}, "grant g ends twice"},
-		"started twice":         {[]Event{{Type: RequestCreated, Request: "r"}, {Type: RequestCreated, Request: "r"}}, "created twice"},
+		"revoked twice":         {append(given(), Event{Type: GrantRevoked, Grant: "g"}, Event{Type: GrantExpired, Grant: "g"}), "grant g ends twice"},
+		"given twice":           {append(given(), Event{Type: GrantActive, Request: "r", Grant: "g"}), "grant g is given twice"},
+		"revoked and not given": {[]Event{{Type: GrantRevoked, Grant: "g"}}, "grant g ends and never began"},
+		"session of an ended grant": {
+			append(given(), Event{Type: GrantReleased, Grant: "g"}, Event{Type: SessionStarted, Session: "s", Grant: "g"}),
+			"session s starts under grant g, which had ended",
+		},
+		"session starts twice": {
+			append(given(), Event{Type: SessionStarted, Session: "s", Grant: "g"}, Event{Type: SessionStarted, Session: "s", Grant: "g"}),
+			"session s starts twice",
+		},
+		"session ends twice": {
+			append(given(), Event{Type: SessionStarted, Session: "s", Grant: "g"}, Event{Type: SessionEnded, Session: "s"}, Event{Type: SessionEnded, Session: "s"}),
+			"session s ends twice",
+		},
+		"yes after the no": {
+			[]Event{{Type: RequestCreated, Request: "r"}, {Type: RequestDenied, Request: "r"}, {Type: ApprovalGiven, Request: "r"}},
+			"an approval of request r after its outcome, request.denied",
+		},
+		"taken back and not given": {[]Event{{Type: RequestCreated, Request: "r"}, {Type: ApprovalTaken, Request: "r"}}, "taken back, which was never given"},
+		"taken back and approved": {
+			[]Event{{Type: RequestCreated, Request: "r"}, {Type: ApprovalGiven, Request: "r"}, {Type: ApprovalTaken, Request: "r"}, {Type: RequestApproved, Request: "r"}},
+			"nobody approved it",
+		},
+		"started twice": {[]Event{{Type: RequestCreated, Request: "r"}, {Type: RequestCreated, Request: "r"}}, "created twice"},
 	} {
 		dir := newLogDir(t)
 		l := openLog(t, Config{Dir: dir})

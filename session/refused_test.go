@@ -146,6 +146,18 @@ func TestNoPhraseIsNoTry(t *testing.T) {
 	c.session()
 }
 
+// What is written on the page is bounded as what a client says is, and the hold goes on.
+func TestConfirmedWordsAreBounded(t *testing.T) {
+	f := gatetest.New(t, gatetest.Options{})
+	alice := f.SignIn(t, gatetest.Alice)
+	c := connect(t, f, ask("reader"))
+	for _, reason := range []string{strings.Repeat("x", session.MaxReason+1), "\x1b[2Jall is well"} {
+		_, err := f.Confirm(t.Context(), c.link(), alice, here, session.Confirmation{Phrase: c.phrase(), Reason: reason})
+		wantSays(t, err, "the reason must be at most")
+	}
+	c.confirm(alice, "INC-42")
+}
+
 func TestAsksThatAreNone(t *testing.T) {
 	f := gatetest.New(t, gatetest.Options{})
 	alice := f.SignIn(t, gatetest.Alice)

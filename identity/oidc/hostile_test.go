@@ -213,6 +213,8 @@ func TestTokenMadeForAnotherClient(t *testing.T) {
 	h.refused(t, "made for another client (azp)")
 	h.claims = map[string]any{"aud": []string{"web", "other"}}
 	h.refused(t, "several audiences")
+	h.claims = map[string]any{"azp": 5}
+	h.refused(t, "must be a string")
 	h.claims = map[string]any{"aud": []string{"web", "other"}, "azp": "web"}
 	h.accepted(t)
 }

@@ -70,6 +70,19 @@ func TestRefreshThatSaysNothingIsNoAnswer(t *testing.T) {
 	says(t, err, "said nothing about you")
 }
 
+// An ID token that comes with a refresh is checked as the first one was, though userinfo
+// would have said enough.
+func TestRefreshWithAWrongIDToken(t *testing.T) {
+	h := newHostile(t)
+	u := h.accepted(t).User
+	h.claims = map[string]any{"aud": "another"}
+	h.userinfo = func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, map[string]any{"sub": "alice", "email": "alice@example.com", "email_verified": true, "groups": []string{"dba"}})
+	}
+	_, _, err := h.party.Refresh(t.Context(), u, "r2")
+	says(t, err, "sent a token that is not right")
+}
+
 func TestRefreshKeepsTheNewTokenThroughAnOutage(t *testing.T) {
 	h := newHostile(t)
 	u := h.accepted(t).User

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hiddeco/sshsig"
 	"golang.org/x/crypto/ssh"
 )
 
@@ -425,6 +426,33 @@ func TestReleasesAndRootsAreNeverOverwritten(t *testing.T) {
 	}
 	if _, err := Sign(f.dir, 1, newKey(t)); err == nil || !strings.Contains(err.Error(), "does not know this key; it knows those of alice, bob") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A signature that was made elsewhere is kept only where it counts.
+func TestAcceptedSignatureIsAGoodOne(t *testing.T) {
+	f := newFolder(t)
+	f.release(1, "alice")
+	of := func(name string, s ssh.Signer, namespace string) []byte {
+		sig, err := sshsig.Sign(bytes.NewReader(f.read(name)), s, sshsig.HashSHA512, namespace)
+		fatal(t, err)
+		return sshsig.Armor(sig)
+	}
+	for want, text := range map[string][]byte{
+		"is by a key that the trust root does not know": of("release/1/MANIFEST", newKey(t), Namespace),
+		"was made for \"git\"":                          of("release/1/MANIFEST", f.keys["bob"], "git"),
+		"does not fit":                                  of("trust/root.1", f.keys["bob"], Namespace),
+		"is not an SSH signature":                       []byte("x"),
+	} {
+		if _, err := Accept(f.dir, 1, text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	f.refused(Unsigned, "1 of 2 signatures on release 1")
+	who, err := Accept(f.dir, 1, of("release/1/MANIFEST", f.keys["bob"], Namespace))
+	fatal(t, err)
+	if f.opens(); who != "bob" {
+		t.Errorf("signed as %s", who)
 	}
 }
 
