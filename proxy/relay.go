@@ -174,19 +174,27 @@ func (r *relay) speak(over <-chan struct{}) {
 			r.mu.Lock()
 			r.pending = append(r.pending, speaker.Dress(line))
 			r.mu.Unlock()
-			// Where this fails the down direction is writing, and looks for words after it.
-			if r.writing.TryLock() {
-				r.flush()
-				r.writing.Unlock()
-			}
+			r.say()
 		}
 	}
 }
 
-// flush writes the words that wait, at a boundary. The caller holds writing.
-func (r *relay) flush() {
+// say writes the words that wait. Whoever it finds writing looks for words afterwards.
+func (r *relay) say() {
+	for r.waiting() && r.writing.TryLock() {
+		said := r.flush()
+		r.writing.Unlock()
+		if !said {
+			return
+		}
+	}
+}
+
+// flush writes the words that wait, at a boundary; false: it may not. The caller holds
+// writing.
+func (r *relay) flush() bool {
 	if r.tail != 0 || r.broken || r.cutting.Load() {
-		return
+		return false
 	}
 	r.mu.Lock()
 	words := r.pending
@@ -196,9 +204,10 @@ func (r *relay) flush() {
 		if _, err := r.client.Write(word); err != nil {
 			r.broken = true
 			r.cancel(fmt.Errorf("%w: write: %w", ErrClient, err))
-			return
+			return false
 		}
 	}
+	return true
 }
 
 func (r *relay) waiting() bool {
@@ -272,11 +281,7 @@ func (r *relay) runDown() {
 		if !goOn {
 			return
 		}
-		if r.waiting() {
-			r.writing.Lock()
-			r.flush()
-			r.writing.Unlock()
-		}
+		r.say()
 		if err := in.keep(held); err != nil {
 			r.cancel(err)
 			return

@@ -14,6 +14,7 @@ import (
 	"net"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/contain"
@@ -386,6 +387,33 @@ func TestWordsComeBetweenMessages(t *testing.T) {
 		r.down.say <- "words"
 		write(t, r.target, "a message\n")
 		expect(t, r.client, "a message\nwords\n")
+	})
+}
+
+// A word that comes while another is being written is not left behind.
+func TestWordWhileAnotherIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, near := net.Pipe()
+		target, far := net.Pipe()
+		down := &lines{say: make(chan string)}
+		over := make(chan error, 1)
+		go func() {
+			over <- Relay(context.Background(), NewConn(near), NewConn(far), &lines{}, down)
+		}()
+		write(t, target, "half")
+		expect(t, client, "half")
+		down.say <- "5 minutes left"
+		synctest.Wait() // it waits for the message's end
+		write(t, target, " a line\n")
+		expect(t, client, " a line\n")
+		synctest.Wait() // the first word is being written, to a client that does not read
+		down.say <- "1 minute left"
+		synctest.Wait()
+		expect(t, client, "5 minutes left\n1 minute left\n")
+		_ = target.Close()
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
 	})
 }
 

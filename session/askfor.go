@@ -36,12 +36,12 @@ func (g *Gate) Ask(ctx context.Context, by identity.SignIn, addr netip.Addr, n N
 			return Request{}, err
 		}
 	}
-	ask := Ask{Target: n.Target, Role: n.Role, Object: n.Object, Duration: n.Duration, Reason: n.Reason, Ticket: n.Ticket, BreakGlass: n.BreakGlass}
+	ask := &Ask{Target: n.Target, Role: n.Role, Object: n.Object, Duration: n.Duration, Reason: n.Reason, Ticket: n.Ticket, BreakGlass: n.BreakGlass}
 	if err := ask.check(); err != nil {
 		return Request{}, err
 	}
 	ask.Client.Address = netip.AddrPortFrom(addr, 0)
-	who := caller{user: s.User, signIn: s.ID, browser: addr, keep: true, extends: n.Extends, more: true}
+	who := &caller{user: s.User, signIn: s.ID, browser: addr, keep: true, extends: n.Extends, more: true}
 	who.proof = g.bestProof(ask, who)
 	gr, r, err := g.admit(ctx, ask, who, false)
 	if err != nil {
@@ -56,7 +56,7 @@ func (g *Gate) Ask(ctx context.Context, by identity.SignIn, addr netip.Addr, n N
 
 // bestProof is the proof that a later connection needs: the first that the policy
 // admits. The connection shows its own, and is judged by that.
-func (g *Gate) bestProof(ask Ask, who caller) identity.ProofKind {
+func (g *Gate) bestProof(ask *Ask, who *caller) identity.ProofKind {
 	for _, proof := range []identity.ProofKind{identity.ByBrowser, identity.ByCertificate, identity.ByToken} {
 		who.proof = proof
 		if d := g.Policy().Decide(ask.input(who, time.Now())); d.Effect == policy.Allow || d.Field != "" {

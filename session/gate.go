@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -240,10 +242,7 @@ func (g *Gate) countLive() int {
 
 func (g *Gate) eachLive(do func(*Session)) {
 	g.mu.Lock()
-	sessions := make([]*Session, 0, len(g.live))
-	for _, s := range g.live {
-		sessions = append(sessions, s)
-	}
+	sessions := slices.Collect(maps.Values(g.live))
 	g.mu.Unlock()
 	for _, s := range sessions {
 		do(s)

@@ -34,9 +34,9 @@ type hold struct {
 	state   holdState
 	owner   string // the sign-in that opened the link first
 	wrong   int
-	confirm chan confirmed // capacity one
-	request string         // what it became
-	outcome error          // once answered
+	confirm chan *confirmed // capacity one
+	request string          // what it became
+	outcome error           // once answered
 	end     context.CancelCauseFunc
 }
 
@@ -87,16 +87,22 @@ type HeldView struct {
 	Outcome      string // once ended: the sentence the client was told
 }
 
-// confirmed holds the connection until somebody has confirmed it, and returns who.
-func (g *Gate) confirmed(ctx context.Context, ask Ask, notice func(string) error, known *caller) (caller, Ask, error) {
+// confirmed holds the connection until somebody has confirmed it, and fills ask and who
+// with what that person said. who is empty, or somebody who only has to say why.
+func (g *Gate) confirmed(ctx context.Context, ask *Ask, who *caller, notice func(string) error) error {
+	var known *caller
+	if who.signIn != "" {
+		known = new(*who)
+		*who = caller{}
+	}
 	h, ctx, err := g.hold(ctx, ask, known)
 	if err != nil {
-		return caller{}, ask, err
+		return err
 	}
-	fail := func(err error) (caller, Ask, error) {
+	fail := func(err error) error {
 		h.answer(err)
 		g.drop(h)
-		return caller{}, ask, err
+		return err
 	}
 	link := "sign in and say why at " + g.page("/h/"+h.id)
 	if known != nil {
@@ -112,9 +118,9 @@ func (g *Gate) confirmed(ctx context.Context, ask Ask, notice func(string) error
 	defer timer.Stop()
 	select {
 	case c := <-h.confirm:
-		who := caller{user: c.signIn.User, signIn: c.signIn.ID, proof: ask.Proof.Kind, browser: c.browser, keep: c.said.Keep, hold: h}
+		*who = caller{user: c.signIn.User, signIn: c.signIn.ID, proof: ask.Proof.Kind, browser: c.browser, keep: c.said.Keep, hold: h}
 		ask.Reason, ask.Ticket, ask.Duration, ask.BreakGlass = c.said.Reason, c.said.Ticket, c.said.Duration, c.said.BreakGlass
-		return who, ask, nil
+		return nil
 	case <-timer.C:
 		return fail(&Ended{Cause: ErrTimedOut.Cause, Say: "nobody confirmed this connection within " + spell.Short(g.c.SignInWait) + "; nothing was opened, connect again for a new link", At: time.Now()})
 	case <-ctx.Done():
@@ -123,13 +129,13 @@ func (g *Gate) confirmed(ctx context.Context, ask Ask, notice func(string) error
 }
 
 // hold registers a connection that waits, within the caps.
-func (g *Gate) hold(ctx context.Context, ask Ask, known *caller) (*hold, context.Context, error) {
+func (g *Gate) hold(ctx context.Context, ask *Ask, known *caller) (*hold, context.Context, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	right, phrases := identity.NewPhrases()
 	now := time.Now()
 	h := &hold{
-		id: newID(), ask: ask, right: right, phrases: phrases, since: now, until: now.Add(g.c.SignInWait), known: known,
-		answered: make(chan struct{}), state: holdWaiting, confirm: make(chan confirmed, 1), end: cancel,
+		id: newID(), ask: *ask, right: right, phrases: phrases, since: now, until: now.Add(g.c.SignInWait), known: known,
+		answered: make(chan struct{}), state: holdWaiting, confirm: make(chan *confirmed, 1), end: cancel,
 	}
 	source := netsource.Of(ask.Client.Address.Addr())
 	g.mu.Lock()
@@ -259,11 +265,11 @@ func (g *Gate) heldView(ctx context.Context, h *hold, by identity.SignIn, addr n
 		}
 	}
 	h.mu.Unlock()
-	in := h.ask.input(caller{user: by.User, proof: h.ask.Proof.Kind, browser: addr}, time.Now())
+	in := h.ask.input(&caller{user: by.User, proof: h.ask.Proof.Kind, browser: addr}, time.Now())
 	v.Same = in.SameAddress()
 	p := g.Policy()
 	err := g.view(ctx, func(t Tx) (err error) {
-		v.Existing, err = g.serving(t, p, in, caller{}, g.clock.Now())
+		v.Existing, err = g.serving(t, p, in, &caller{}, g.clock.Now())
 		return err
 	})
 	said := func(in policy.Input) policy.Decision {
@@ -304,7 +310,7 @@ func (g *Gate) Confirm(ctx context.Context, id string, by identity.SignIn, addr 
 		return HeldView{}, &Denied{Reason: "this connection was confirmed or ended already"}
 	}
 	h.state = holdConfirmed
-	h.confirm <- confirmed{signIn: by, browser: addr, said: c}
+	h.confirm <- &confirmed{signIn: by, browser: addr, said: c}
 	h.mu.Unlock()
 	select {
 	case <-h.answered:
@@ -344,14 +350,14 @@ func (g *Gate) phrase(ctx context.Context, h *hold, by identity.SignIn, picked s
 func (g *Gate) mendable(ctx context.Context, h *hold, by identity.SignIn, addr netip.Addr, c Confirmation) error {
 	ask := h.ask
 	ask.Reason, ask.Ticket, ask.Duration, ask.BreakGlass = c.Reason, c.Ticket, c.Duration, c.BreakGlass
-	in := ask.input(caller{user: by.User, proof: h.ask.Proof.Kind, browser: addr}, time.Now())
+	in := ask.input(&caller{user: by.User, proof: h.ask.Proof.Kind, browser: addr}, time.Now())
 	d := g.Policy().Decide(in)
 	if d.Effect == policy.Allow || d.Field == "" {
 		return nil
 	}
 	var served *Grant
 	err := g.view(ctx, func(t Tx) (err error) {
-		served, err = g.serving(t, g.Policy(), in, caller{}, g.clock.Now())
+		served, err = g.serving(t, g.Policy(), in, &caller{}, g.clock.Now())
 		return err
 	})
 	if err != nil || served != nil {

@@ -15,38 +15,41 @@ import (
 
 // identify turns the ask's proof into somebody. For the browser proof that is where
 // the connection is held until a person has confirmed that it is theirs.
-func (g *Gate) identify(ctx context.Context, ask Ask, notice func(string) error) (caller, Ask, error) {
+func (g *Gate) identify(ctx context.Context, ask *Ask, who *caller, notice func(string) error) error {
 	switch ask.Proof.Kind {
 	case identity.ByCertificate:
-		who, err := g.byCertificate(ctx, ask.Proof)
-		return who, ask, err
+		return g.byCertificate(ctx, ask.Proof, who)
 	case identity.ByToken:
 		if ask.Proof.Token.IsJWT() {
-			who, err := g.byWorkload(ctx, ask.Proof.Token, ask.Client.Address.Addr())
-			return who, ask, err
+			return g.byWorkload(ctx, ask.Proof.Token, ask.Client.Address.Addr(), who)
 		}
-		who, err := g.byToken(ctx, ask.Proof.Token)
-		return who, ask, err
+		return g.byToken(ctx, ask.Proof.Token, who)
 	case identity.ByBrowser:
 		if ask.Proof.SignIn != "" {
-			s, err := g.standing(ctx, ask.Proof.SignIn)
-			return caller{user: s.User, signIn: s.ID, proof: identity.ByBrowser, browser: ask.Client.Address.Addr()}, ask, err
+			return g.bySignIn(ctx, ask, who)
 		}
 		if notice == nil || ask.NoWait {
-			return caller{}, ask, g.elsewhere(ask)
+			return g.elsewhere(ask)
 		}
-		return g.confirmed(ctx, ask, notice, nil)
+		return g.confirmed(ctx, ask, who, notice)
 	default:
-		return caller{}, ask, &Denied{Reason: fmt.Sprintf("this gate does not take %q as a proof yet", ask.Proof.Kind)}
+		return &Denied{Reason: fmt.Sprintf("this gate does not take %q as a proof yet", ask.Proof.Kind)}
 	}
 }
 
+// bySignIn takes a browser that is signed in here for the client.
+func (g *Gate) bySignIn(ctx context.Context, ask *Ask, who *caller) error {
+	s, err := g.standing(ctx, ask.Proof.SignIn)
+	*who = caller{user: s.User, signIn: s.ID, proof: identity.ByBrowser, browser: ask.Client.Address.Addr()}
+	return err
+}
+
 // elsewhere says where a person can ask for the same.
-func (g *Gate) elsewhere(ask Ask) *Held {
+func (g *Gate) elsewhere(ask *Ask) *Held {
 	return &Held{URL: g.page("/requests/new?" + url.Values{"target": {ask.Target}, "role": {ask.Role}}.Encode())}
 }
 
-func (g *Gate) byCertificate(ctx context.Context, proof identity.Proof) (caller, error) {
+func (g *Gate) byCertificate(ctx context.Context, proof identity.Proof, who *caller) error {
 	again := "run: sallyport login"
 	var id string
 	var err error
@@ -56,38 +59,39 @@ func (g *Gate) byCertificate(ctx context.Context, proof identity.Proof) (caller,
 	case proof.Certificate != nil && g.c.Certificate != nil:
 		id, err = g.c.Certificate(proof.Certificate)
 	default:
-		return caller{}, &Denied{Reason: "no client certificate was shown", Next: again}
+		return &Denied{Reason: "no client certificate was shown", Next: again}
 	}
 	if err != nil {
-		return caller{}, &Denied{Reason: "your client certificate is not valid here: " + err.Error(), Next: again}
+		return &Denied{Reason: "your client certificate is not valid here: " + err.Error(), Next: again}
 	}
 	s, err := g.standing(ctx, id)
 	if errors.Is(err, ErrNotFound) {
-		return caller{}, &Denied{Reason: "the sign-in of your client certificate has ended", Next: again}
+		return &Denied{Reason: "the sign-in of your client certificate has ended", Next: again}
 	}
-	return caller{user: s.User, signIn: s.ID, proof: identity.ByCertificate}, err
+	*who = caller{user: s.User, signIn: s.ID, proof: identity.ByCertificate}
+	return err
 }
 
 // Known says who a certificate stands for now; it opens nothing.
 func (g *Gate) Known(ctx context.Context, proof identity.Proof) (identity.User, error) {
-	who, err := g.byCertificate(ctx, proof)
+	var who caller
+	err := g.byCertificate(ctx, proof, &who)
 	return who.user, err
 }
 
 // Lacks reports that whoever a certificate stands for may ask, and has to say why first:
 // a protocol that can put a question does, and the page takes the answer of the others.
 func (g *Gate) Lacks(ctx context.Context, ask Ask) bool {
-	who, err := g.byCertificate(ctx, ask.Proof)
-	return err == nil && g.lacksReason(ctx, ask, who)
+	var who caller
+	return g.byCertificate(ctx, ask.Proof, &who) == nil && g.lacksReason(ctx, &ask, &who)
 }
 
 // byToken takes a grant token only: an API token never opens a connection.
-func (g *Gate) byToken(ctx context.Context, token identity.Token) (caller, error) {
+func (g *Gate) byToken(ctx context.Context, token identity.Token, who *caller) error {
 	purpose, err := identity.PurposeOf(token)
 	if err != nil || purpose != identity.ForGrant {
-		return caller{}, ErrBadToken
+		return ErrBadToken
 	}
-	var who caller
 	err = g.view(ctx, func(t Tx) error {
 		record, err := t.Token(identity.HashToken(token))
 		if err != nil {
@@ -111,13 +115,13 @@ func (g *Gate) byToken(ctx context.Context, token identity.Token) (caller, error
 		if !account.Disabled.IsZero() {
 			return ErrBadToken
 		}
-		who = caller{user: asKnown(account, gr), signIn: gr.SignIn, proof: identity.ByToken, grant: gr.ID}
+		*who = caller{user: asKnown(account, gr), signIn: gr.SignIn, proof: identity.ByToken, grant: gr.ID}
 		return nil
 	})
 	if errors.Is(err, ErrNotFound) {
-		return caller{}, ErrBadToken
+		return ErrBadToken
 	}
-	return who, err
+	return err
 }
 
 // standing finds a sign-in that opens things now; ErrNotFound where it does not.
@@ -151,7 +155,7 @@ func standing(t Tx, id string) (identity.SignIn, error) {
 // serving finds the active grant that serves exactly this ask: the same user,
 // target, role and object, by a proof and from addresses that the policy of now
 // admits for it. Whatever differs asks again.
-func (g *Gate) serving(t Tx, p *policy.Policy, in policy.Input, who caller, now time.Time) (*Grant, error) {
+func (g *Gate) serving(t Tx, p *policy.Policy, in policy.Input, who *caller, now time.Time) (*Grant, error) {
 	if !in.SameAddress() {
 		return nil, nil //nolint:nilnil // no grant, no error
 	}
@@ -203,7 +207,7 @@ func (g *Gate) stillMay(t Tx, s *Session) error {
 	if err != nil {
 		return err
 	}
-	in, now := r.Input, s.ask.input(s.who, r.Input.Time)
+	in, now := r.Input, s.ask.input(&s.who, r.Input.Time)
 	in.User, in.Proof, in.Client, in.Browser = asKnown(account, s.grant), now.Proof, now.Client, now.Browser
 	return g.stillAllowed(g.Policy(), in, r, s.grant)
 }

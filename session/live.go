@@ -32,8 +32,8 @@ type Session struct {
 	over     chan struct{}                 // closed once its end is written down
 }
 
-func (g *Gate) session(ask Ask, who caller, gr Grant) *Session {
-	return &Session{g: g, id: newID(), ask: ask, who: who, grant: gr, ends: gr.Ends, warnings: make(chan string, 8), over: make(chan struct{})}
+func (g *Gate) session(ask *Ask, who *caller, gr *Grant) *Session {
+	return &Session{g: g, id: newID(), ask: *ask, who: *who, grant: *gr, ends: gr.Ends, warnings: make(chan string, 8), over: make(chan struct{})}
 }
 
 // ID is the session's identifier, in entries, recordings and lists.
@@ -60,7 +60,7 @@ func (s *Session) Ends() time.Time {
 func (s *Session) Proves() bool { return s.who.proved.IsZero() || time.Now().Before(s.who.proved) }
 
 // Said is the line that tells of the grant.
-func (s *Session) Said() string { return said(s.grant) }
+func (s *Session) Said() string { return said(&s.grant) }
 
 // warn tells the user something between two messages of the protocol. It never blocks.
 func (s *Session) warn(line string) {
@@ -83,9 +83,21 @@ func (s *Session) Run(ctx context.Context, use func(context.Context, *Upstream) 
 		return err
 	}
 	defer s.g.leave(s)
-	record, err := s.start(ctx)
+	record, recorder, err := s.start(ctx)
 	if err != nil {
 		return err
+	}
+	stop := s.arm(recorder)
+	err = s.used(ctx, recorder, use)
+	stop()
+	return s.finish(ctx, record, recorder, err)
+}
+
+// start writes the start down and opens the recorder; where that fails, the end too.
+func (s *Session) start(ctx context.Context) (*Record, *audit.Recorder, error) {
+	record, err := s.begun(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	recorder, err := s.g.c.Recordings.Start(ctx, s.meta())
 	if err != nil {
@@ -94,12 +106,14 @@ func (s *Session) Run(ctx context.Context, use func(context.Context, *Upstream) 
 		} else {
 			err = s.noRecorder(err)
 		}
-		s.end(record, err, audit.Summary{})
-		return err
+		s.end(*record, err, audit.Summary{})
+		return nil, nil, err
 	}
-	stop := s.arm(recorder)
-	err = s.used(ctx, recorder, use)
-	stop()
+	return record, recorder, nil
+}
+
+// finish seals the recording and writes the end down, and why.
+func (s *Session) finish(ctx context.Context, record *Record, recorder *audit.Recorder, err error) error {
 	if ended := cutBy(ctx); ended != nil {
 		err = ended
 	}
@@ -108,7 +122,7 @@ func (s *Session) Run(ctx context.Context, use func(context.Context, *Upstream) 
 		s.g.c.Logger.Error("recording not sealed", "session", s.id, "err", sealed)
 		err = s.noRecorder(sealed)
 	}
-	s.end(record, err, summary)
+	s.end(*record, err, summary)
 	return err
 }
 
@@ -156,10 +170,10 @@ func (g *Gate) leave(s *Session) {
 	g.busy.Done()
 }
 
-// start writes the start down; it returns once that is durable.
-func (s *Session) start(ctx context.Context) (Record, error) {
+// begun writes the start down; it returns once that is durable.
+func (s *Session) begun(ctx context.Context) (*Record, error) {
 	gr := s.grant
-	r := Record{
+	r := &Record{
 		ID: s.id, Live: true, Grant: gr.ID, Request: gr.Request, Key: gr.Key, User: s.who.user, Proof: s.who.proof,
 		Client: s.ask.Client, Node: s.g.c.Node, Started: s.g.clock.Now().UTC(), Ends: gr.Ends,
 	}
@@ -171,7 +185,7 @@ func (s *Session) start(ctx context.Context) (Record, error) {
 		if err := s.g.stillMay(t, s); err != nil {
 			return err
 		}
-		if err := t.SaveSession(r); err != nil {
+		if err := t.SaveSession(*r); err != nil {
 			return err
 		}
 		return t.Log(audit.Event{

@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 // further connection waits for too: a pool of ten needs one yes, not ten. Another
 // reason, ticket or length is another question. keep: whoever joins is told that it stays,
 // whatever becomes of the connection that it was made for.
-func (g *Gate) joinable(t Tx, in policy.Input, who caller, keep bool) (*Request, error) {
+func (g *Gate) joinable(t Tx, in policy.Input, who *caller, keep bool) (*Request, error) {
 	pending, err := t.Requests(Filter{State: string(RequestPending), User: in.User.ID(), Target: in.Target, Role: in.Role, Object: &in.Object})
 	if err != nil {
 		return nil, err
@@ -49,7 +50,7 @@ func room(t Tx, u identity.User) error {
 }
 
 // create makes a pending request. keep says that it outlives its connection.
-func (g *Gate) create(t Tx, in policy.Input, d policy.Decision, who caller, client Client, keep bool) (*Request, error) {
+func (g *Gate) create(t Tx, in policy.Input, d policy.Decision, who *caller, client Client, keep bool) (*Request, error) {
 	now := in.Time
 	r := Request{
 		ID: newID(), State: RequestPending, User: who.user, SignIn: who.signIn, Input: in, Decision: d, Client: client,
@@ -108,7 +109,7 @@ func (g *Gate) grant(t Tx, r *Request, d policy.Decision, now time.Time) (*Grant
 		Reason: r.Input.Reason, Ticket: r.Input.Ticket, By: by, Starts: now, Ends: now.Add(length),
 	}
 	r.State, r.Decided, r.Grant = RequestApproved, now, gr.ID
-	r.Outcome = said(gr)
+	r.Outcome = said(&gr)
 	if err := g.saveRequest(t, *r, audit.RequestApproved, r.decider(), nil); err != nil {
 		return nil, err
 	}
@@ -191,9 +192,7 @@ func (g *Gate) saveRequest(t Tx, r Request, event, actor string, more map[string
 	body := map[string]any{
 		"user": r.User.String(), "target": r.Input.Target, "role": r.Input.Role, "outcome": r.Outcome, "config": g.Policy().Config(),
 	}
-	for k, v := range more {
-		body[k] = v
-	}
+	maps.Copy(body, more)
 	return t.Log(audit.Event{Type: event, Actor: actor, Request: r.ID, Grant: r.Grant, Policy: ref(r.Decision), Body: body})
 }
 
@@ -205,9 +204,7 @@ func saveGrant(t Tx, gr Grant, event, actor string, more map[string]any) error {
 		"user": gr.User.String(), "key": gr.Key, "scope": gr.Scope, "by": gr.By, "starts": gr.Starts, "ends": gr.Ends, "ended_by": gr.EndedBy,
 		"config": gr.Decision.Config,
 	}
-	for k, v := range more {
-		body[k] = v
-	}
+	maps.Copy(body, more)
 	return t.Log(audit.Event{Type: event, Actor: actor, Request: gr.Request, Grant: gr.ID, Policy: ref(gr.Decision), Body: body})
 }
 
@@ -220,7 +217,7 @@ func approvalGiven(r Request, a Approval) audit.Event {
 }
 
 // said is the line that tells the client of its grant.
-func said(gr Grant) string {
+func said(gr *Grant) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "approved by %s until %s (%s)", strings.Join(gr.By, ", "), clock(gr.Ends), spell.Short(gr.Ends.Sub(gr.Starts)))
 	if gr.narrowed() {

@@ -45,47 +45,48 @@ func (g *Gate) Open(ctx context.Context, ask Ask, notice func(string) error) (*S
 	if err := ask.check(); err != nil {
 		return nil, err
 	}
-	s, who, err := g.open(ctx, ask, notice)
+	who := &caller{}
+	s, err := g.open(ctx, &ask, who, notice)
 	if who.hold != nil {
 		who.hold.answer(err)
 		g.drop(who.hold)
 	}
 	if err != nil {
-		g.refused(ctx, ask, who, err)
+		g.refused(ctx, &ask, who, err)
 		return nil, err
 	}
 	return s, nil
 }
 
-func (g *Gate) open(ctx context.Context, ask Ask, notice func(string) error) (*Session, caller, error) {
-	who, ask, err := g.identify(ctx, ask, notice)
-	if err != nil {
-		return nil, who, err
+// open fills ask and who with what it learns. It and whatever waits below it keep what
+// they know behind pointers: a stack that waits stays as large as its frames.
+func (g *Gate) open(ctx context.Context, ask *Ask, who *caller, notice func(string) error) (*Session, error) {
+	if err := g.identify(ctx, ask, who, notice); err != nil {
+		return nil, err
 	}
 	if who.grant == "" && who.hold == nil && who.user.Kind == identity.Person && notice != nil && !ask.NoWait && g.lacksReason(ctx, ask, who) {
-		if who, ask, err = g.confirmed(ctx, ask, notice, &who); err != nil {
-			return nil, who, err
+		if err := g.confirmed(ctx, ask, who, notice); err != nil {
+			return nil, err
 		}
 	}
 	gr, r, err := g.admit(ctx, ask, who, notice != nil && !ask.NoWait)
 	if err != nil {
-		return nil, who, err
+		return nil, err
 	}
 	if gr != nil {
 		if notice != nil && who.proof == identity.ByBrowser {
-			err = notice(said(*gr))
+			err = notice(said(gr))
 		}
-		return g.session(ask, who, *gr), who, err
+		return g.session(ask, who, gr), err
 	}
 	who.hold.opened(r.ID)
 	if notice == nil || ask.NoWait {
-		return nil, who, &Held{Request: r.ID, URL: g.page("/requests/" + r.ID), For: g.waitsFor(r)}
+		return nil, &Held{Request: r.ID, URL: g.page("/requests/" + r.ID), For: g.waitsFor(r)}
 	}
-	granted, err := g.wait(ctx, r, notice)
-	if err != nil {
-		return nil, who, err
+	if gr, err = g.wait(ctx, r, notice); err != nil {
+		return nil, err
 	}
-	return g.session(ask, who, granted), who, nil
+	return g.session(ask, who, gr), nil
 }
 
 // check refuses what no policy could make right.
@@ -126,7 +127,7 @@ func printable(s string) bool {
 }
 
 // input is what the policy is asked about this caller and this ask.
-func (a Ask) input(who caller, now time.Time) policy.Input {
+func (a *Ask) input(who *caller, now time.Time) policy.Input {
 	return policy.Input{
 		User: who.user, Proof: who.proof, Target: a.Target, Role: a.Role, Object: a.Object,
 		Duration: a.Duration, Reason: a.Reason, Ticket: a.Ticket,
@@ -137,7 +138,7 @@ func (a Ask) input(who caller, now time.Time) policy.Input {
 
 // lacksReason reports that somebody who is known may ask, but has not said why, and
 // has no grant yet: a page can take the reason while the connection is held.
-func (g *Gate) lacksReason(ctx context.Context, ask Ask, who caller) bool {
+func (g *Gate) lacksReason(ctx context.Context, ask *Ask, who *caller) bool {
 	p := g.Policy()
 	in := ask.input(who, time.Now())
 	if d := p.Decide(in); d.Effect != policy.Deny || d.Field == "" {
@@ -154,7 +155,7 @@ func (g *Gate) lacksReason(ctx context.Context, ask Ask, who caller) bool {
 // admit finds the grant that serves this ask, or makes one where a rule is enough,
 // or makes or joins the request that people must answer. All in one transaction, so
 // that ten connections at once become one request. One of grant and request is nil.
-func (g *Gate) admit(ctx context.Context, ask Ask, who caller, held bool) (gr *Grant, r *Request, err error) {
+func (g *Gate) admit(ctx context.Context, ask *Ask, who *caller, held bool) (gr *Grant, r *Request, err error) {
 	p := g.Policy()
 	joined, fresh, broken := "", false, false
 	err = g.permit(ctx, func(t Tx) error {
@@ -286,7 +287,7 @@ func (g *Gate) enforceable(p *policy.Policy, target string, scope policy.Scope) 
 
 // refused writes down that somebody known was turned away. Before anybody is known
 // refusals are only counted: a port scan must not fill the log.
-func (g *Gate) refused(ctx context.Context, ask Ask, who caller, err error) {
+func (g *Gate) refused(ctx context.Context, ask *Ask, who *caller, err error) {
 	var denied *Denied
 	var invalid *Invalid
 	say, ok := Message(err)

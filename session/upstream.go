@@ -5,9 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -91,19 +89,13 @@ func (u *Upstream) TLSConfig() (*tls.Config, error) {
 	if t.TLS.Mode == "off" {
 		return nil, nil //nolint:nilnil // plaintext is the signed policy's word
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.TLS.ServerName}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.TLS.ServerName, RootCAs: t.TLS.Roots}
 	if c.ServerName == "" {
 		host, _, err := net.SplitHostPort(t.Address)
 		if err != nil {
 			return nil, &Failed{Say: "the target " + t.Name + " has no name to verify; ask the policy's authors", Err: err}
 		}
 		c.ServerName = host
-	}
-	if len(t.TLS.CA) > 0 {
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(t.TLS.CA) {
-			return nil, &Failed{Say: "the CA of target " + t.Name + " cannot be read; ask the policy's authors", Err: errors.New("no certificate in the PEM")}
-		}
 	}
 	if len(t.TLS.Pins) > 0 {
 		c.VerifyConnection = func(state tls.ConnectionState) error { return pinned(t.TLS.Pins, state) }

@@ -238,8 +238,8 @@ func (g *Gate) Targets(by identity.SignIn) []TargetView {
 
 func (g *Gate) couldAsk(p *policy.Policy, u identity.User, target policy.Target, role string, glass bool) (TargetView, bool) {
 	v := TargetView{Target: target.Name, Protocol: target.Protocol, Role: role}
-	ask := Ask{Target: target.Name, Role: role, BreakGlass: glass}
-	who := caller{user: u}
+	ask := &Ask{Target: target.Name, Role: role, BreakGlass: glass}
+	who := &caller{user: u}
 	who.proof = g.bestProof(ask, who)
 	in := ask.input(who, time.Now())
 	d := p.Decide(in)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 
 // wait holds until the request has its outcome. A store that cannot be read neither
 // admits nor refuses: it waits on.
-func (g *Gate) wait(ctx context.Context, r *Request, notice func(string) error) (Grant, error) {
+func (g *Gate) wait(ctx context.Context, r *Request, notice func(string) error) (*Grant, error) {
 	changed, stop := g.hub.Watch(Change{Kind: "request", ID: r.ID}.key())
 	defer stop()
 	until, more := r.TimesOut, ""
@@ -24,19 +25,19 @@ func (g *Gate) wait(ctx context.Context, r *Request, notice func(string) error) 
 		defer cancel()
 		until, more = now.Add(r.Decision.Hold), ", then the request waits on without you until "+clock(r.TimesOut)
 	}
-	if err := notice(fmt.Sprintf("signed in as %s; waiting for %s until %s%s. Ctrl-C withdraws the request.", r.User, g.waitsFor(r), clock(until), more)); err != nil {
+	if err := notice(fmt.Sprintf("signed in as %s; waiting for %s until %s%s. Ctrl-C withdraws the request.", r.User.String(), g.waitsFor(r), clock(until), more)); err != nil {
 		g.left(r.ID)
-		return Grant{}, err
+		return nil, err
 	}
 	told := len(r.Approvals)
 	for {
 		now, gr, err := g.outcome(ctx, r.ID)
 		switch {
 		case errors.Is(context.Cause(ctx), ErrWaitOver):
-			return Grant{}, g.waitOver(r)
+			return nil, g.waitOver(r)
 		case ctx.Err() != nil:
 			g.left(r.ID)
-			return Grant{}, context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		case err != nil:
 			g.c.Logger.Warn("a held request cannot be read; waiting on", "request", r.ID, "err", err)
 		case now.State == RequestApproved:
@@ -44,12 +45,12 @@ func (g *Gate) wait(ctx context.Context, r *Request, notice func(string) error) 
 			return gr, notice(said(gr))
 		case now.State != RequestPending:
 			g.countWaiting(r.ID, -1)
-			return Grant{}, now.refusal()
+			return nil, now.refusal()
 		case len(now.Approvals) > told:
 			told = len(now.Approvals)
-			if err := notice(fmt.Sprintf("%s said yes; waiting for %s", now.Approvals[told-1].name(), g.waitsFor(&now))); err != nil {
+			if err := notice(fmt.Sprintf("%s said yes; waiting for %s", now.Approvals[told-1].name(), g.waitsFor(now))); err != nil {
 				g.left(r.ID)
-				return Grant{}, err
+				return nil, err
 			}
 		}
 		var retry <-chan time.Time
@@ -84,13 +85,14 @@ func (g *Gate) waitOver(r *Request) error {
 }
 
 // outcome reads a request, and its grant once that is durable in the log.
-func (g *Gate) outcome(ctx context.Context, id string) (r Request, gr Grant, err error) {
-	err = g.view(ctx, func(t Tx) (err error) {
-		if r, err = t.Request(id); err == nil && r.State == RequestApproved {
-			gr, err = t.Grant(r.Grant)
+func (g *Gate) outcome(ctx context.Context, id string) (*Request, *Grant, error) {
+	r, gr := &Request{}, &Grant{}
+	err := g.view(ctx, func(t Tx) (err error) {
+		if *r, err = t.Request(id); err == nil && r.State == RequestApproved {
+			*gr, err = t.Grant(r.Grant)
 		}
 		if err == nil {
-			r, err = recount(t, g.Policy(), r)
+			*r, err = recount(t, g.Policy(), *r)
 		}
 		return err
 	})
@@ -105,7 +107,7 @@ func (g *Gate) outcome(ctx context.Context, id string) (r Request, gr Grant, err
 }
 
 // refusal is the error of a request that ended without a yes.
-func (r Request) refusal() error {
+func (r *Request) refusal() error {
 	switch r.State {
 	case RequestDenied:
 		return &Denied{Reason: r.Outcome, By: r.decider()}
@@ -183,10 +185,5 @@ func (g *Gate) people(from policy.People, r Request) []string {
 
 // approvedBy reports that somebody's yes counts, or did.
 func approvedBy(approvals []Approval, u identity.User) bool {
-	for _, a := range approvals {
-		if a.Rule == "" && !a.Void && a.By.Same(u) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(approvals, func(a Approval) bool { return a.Rule == "" && !a.Void && a.By.Same(u) })
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -32,21 +33,21 @@ func (g *Gate) ForUs(token identity.Token) bool {
 // byWorkload takes a pipeline's JWT. The sign-in that it stands for is found by the
 // token's hash, so that ten connections with one token are one sign-in and one entry.
 // It opens things until the token's own end, and there is nothing to refresh.
-func (g *Gate) byWorkload(ctx context.Context, token identity.Token, from netip.Addr) (caller, error) {
+func (g *Gate) byWorkload(ctx context.Context, token identity.Token, from netip.Addr, who *caller) error {
 	if g.c.Workloads == nil {
-		return caller{}, ErrBadToken
+		return ErrBadToken
 	}
 	user, ends, err := g.c.Workloads.VerifyWorkload(ctx, token)
 	if errors.Is(err, identity.ErrUnreachable) {
-		return caller{}, &Failed{Say: "the pipeline's identity provider does not answer, so its token cannot be checked; try again in a moment", Err: err}
+		return &Failed{Say: "the pipeline's identity provider does not answer, so its token cannot be checked; try again in a moment", Err: err}
 	}
 	if err != nil {
 		g.c.Logger.Info("workload token refused", "client", from, "err", err)
-		return caller{}, ErrBadWorkload
+		return ErrBadWorkload
 	}
 	now := time.Now().UTC()
 	s := identity.SignIn{ID: workloadSignIn(token), User: user, Via: ViaWorkload, Created: now, Checked: now, Expires: ends.UTC(), Address: from.String()}
-	who := caller{user: user, signIn: s.ID, proof: identity.ByWorkload, proved: s.Expires}
+	*who = caller{user: user, signIn: s.ID, proof: identity.ByWorkload, proved: s.Expires}
 	var known bool
 	err = g.view(ctx, func(t Tx) (err error) {
 		known, err = stood(t, s.ID)
@@ -58,7 +59,7 @@ func (g *Gate) byWorkload(ctx context.Context, token identity.Token, from netip.
 	if err == nil && !known {
 		g.due.Add("sign-in", s.ID, s.Expires)
 	}
-	return who, err
+	return err
 }
 
 // WorkloadToken gives a pipeline a grant token for its JWT, where a grant runs or a rule
@@ -70,13 +71,13 @@ func (g *Gate) WorkloadToken(ctx context.Context, token identity.Token, addr net
 		return "", identity.TokenRecord{}, err
 	}
 	defer end()
-	ask := Ask{Target: n.Target, Role: n.Role, Object: n.Object, Duration: n.Duration, Reason: n.Reason, Ticket: n.Ticket}
+	ask := &Ask{Target: n.Target, Role: n.Role, Object: n.Object, Duration: n.Duration, Reason: n.Reason, Ticket: n.Ticket}
 	if err := ask.check(); err != nil {
 		return "", identity.TokenRecord{}, err
 	}
 	ask.Client.Address = netip.AddrPortFrom(addr, 0)
-	who, err := g.byWorkload(ctx, token, addr)
-	if err != nil {
+	who := &caller{}
+	if err := g.byWorkload(ctx, token, addr, who); err != nil {
 		g.refused(ctx, ask, who, err)
 		return "", identity.TokenRecord{}, err
 	}
@@ -149,23 +150,23 @@ func (g *Gate) passWorkload(t Tx, id string, now time.Time) ([]Change, error) {
 	if err != nil || !s.Ended.IsZero() || s.Via != ViaWorkload {
 		return nil, err
 	}
-	later := s.Expires
+	ends := []time.Time{s.Expires, now.Add(time.Second)}
 	pending, err := t.Requests(Filter{State: string(RequestPending), SignIn: id})
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range pending {
-		later = latest(later, r.TimesOut)
+		ends = append(ends, r.TimesOut)
 	}
 	active, err := t.Grants(Filter{State: string(GrantActive), SignIn: id})
 	if err != nil {
 		return nil, err
 	}
 	for _, gr := range active {
-		later = latest(later, gr.Ends)
+		ends = append(ends, gr.Ends)
 	}
-	if now.Before(later) || len(pending)+len(active) > 0 {
-		g.due.Add("sign-in", id, latest(later, now.Add(time.Second)))
+	if now.Before(s.Expires) || len(pending)+len(active) > 0 {
+		g.due.Add("sign-in", id, slices.MaxFunc(ends, time.Time.Compare))
 		return nil, nil
 	}
 	s.Ended, s.EndedBy = now.UTC(), "its token ended"
@@ -175,11 +176,4 @@ func (g *Gate) passWorkload(t Tx, id string, now time.Time) ([]Change, error) {
 	return []Change{{"sign-in", s.ID, s.User.ID()}}, t.Log(audit.Event{
 		Type: audit.SignedOut, Actor: "gate", Body: map[string]any{"user": s.User.String(), "sign_in": s.ID, "why": s.EndedBy},
 	})
-}
-
-func latest(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
 }

@@ -37,7 +37,7 @@ var answers = []Guard{
 	},
 	{
 		"session.certificate-signed-out", "session/identify.go",
-		`		return caller{}, &Denied{Reason: "the sign-in of your client certificate has ended", Next: again}`,
+		`		return &Denied{Reason: "the sign-in of your client certificate has ended", Next: again}`,
 		"\t\t_ = again",
 		"./session", "TestCertificateOfAnEndedSignIn", "a refusal that does not say what to do next",
 	},

@@ -58,10 +58,10 @@ func (t Target) Where(role, option string) hcl.Range {
 // TLS says how the gate knows the target. The zero value verifies certificate and
 // name against the system's roots.
 type TLS struct {
-	Mode       string   // "verify-full" (default), or "off" for loopback and unix sockets only
-	CA         []byte   // PEM from a file inside the bundle; nil: the system's roots
-	ServerName string   // default: the address's host
-	Pins       []string // "sha256:<hex>" of the leaf's SubjectPublicKeyInfo; any one matches
+	Mode       string         // "verify-full" (default), or "off" for loopback and unix sockets only
+	Roots      *x509.CertPool // from a file inside the bundle, parsed once; nil: the system's
+	ServerName string         // default: the address's host
+	Pins       []string       // "sha256:<hex>" of the leaf's SubjectPublicKeyInfo; any one matches
 }
 
 // A Role is an account at the target, and the credential that opens it.
@@ -176,7 +176,10 @@ func readTLS(f *strict.Findings, b *hclsyntax.Block, t *Target, what string, loc
 	r := f.Block(b, "tls of "+what)
 	tls.Mode = r.Word("mode", tls.Mode, "verify-full", "off")
 	tls.ServerName = r.Str("server_name")
-	tls.CA = readCA(f, r, src)
+	if pem := readCA(f, r, src); pem != nil {
+		tls.Roots = x509.NewCertPool() // of none where readCA found fault with it: then it trusts nobody
+		tls.Roots.AppendCertsFromPEM(pem)
+	}
 	tls.Pins = r.List("pin")
 	r.Done()
 	for _, pin := range tls.Pins {
@@ -187,7 +190,7 @@ func readTLS(f *strict.Findings, b *hclsyntax.Block, t *Target, what string, loc
 	if tls.Mode == "off" && !local {
 		f.Bad(r.Where("mode"), "Plaintext", "Without TLS the credential could be read on the way: mode = \"off\" is only for loopback addresses and unix sockets.")
 	}
-	if tls.Mode == "off" && (tls.CA != nil || tls.ServerName != "" || tls.Pins != nil) {
+	if tls.Mode == "off" && (tls.Roots != nil || tls.ServerName != "" || tls.Pins != nil) {
 		f.Bad(r.Where("mode"), "Never checked", "With mode = \"off\" nothing checks ca, server_name and pin; take them away.")
 	}
 	return tls

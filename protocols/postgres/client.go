@@ -34,12 +34,12 @@ type hello struct {
 }
 
 // hello reads up to the client's startup message, and the token where it said so.
-func (c *conn) hello(ctx context.Context) (hello, error) {
+func (c *conn) hello(ctx context.Context) (*hello, error) {
 	stop := context.AfterFunc(ctx, func() { _ = c.base.SetDeadline(time.Now()) })
 	defer stop()
 	body, err := c.startup(ctx)
 	if err != nil {
-		return hello{}, err
+		return nil, err
 	}
 	s, err := parseStartup(body, c.targets)
 	c.version = version30
@@ -47,22 +47,22 @@ func (c *conn) hello(ctx context.Context) (hello, error) {
 		c.version = s.version
 	}
 	if err != nil {
-		return hello{}, err
+		return nil, err
 	}
 	if c.peer() == nil && !c.h.config.Plaintext {
-		return hello{}, &session.Denied{Reason: "this gate takes connections with TLS only", Next: "set sslmode=verify-full"}
+		return nil, &session.Denied{Reason: "this gate takes connections with TLS only", Next: "set sslmode=verify-full"}
 	}
 	if s.negotiate {
 		m := &pgproto3.NegotiateProtocolVersion{NewestMinorProtocol: s.version, UnrecognizedOptions: s.unknown}
 		if err := c.write(encode(nil, m), writeWait); err != nil {
-			return hello{}, err
+			return nil, err
 		}
 	}
 	s.ask.Client = session.Client{Protocol: Name, Address: proxy.AddrPort(c.base), Program: s.program}
 	if s.ask.Proof, err = c.proof(s.proof); err != nil {
-		return hello{}, err
+		return nil, err
 	}
-	return hello{ask: s.ask, params: s.params}, nil
+	return &hello{ask: s.ask, params: s.params}, nil
 }
 
 // startup goes through what may come before the startup message, each at most once,

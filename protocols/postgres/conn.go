@@ -38,7 +38,7 @@ func (c *conn) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sess, err := c.open(ctx, hello.ask)
+	sess, err := c.open(ctx, &hello.ask)
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (c *conn) serve(ctx context.Context) error {
 
 // open asks the gate, and watches the client meanwhile: one that hangs up, or that
 // talks before it is let in, ends the wait.
-func (c *conn) open(ctx context.Context, ask session.Ask) (*session.Session, error) {
+func (c *conn) open(ctx context.Context, ask *session.Ask) (*session.Session, error) {
 	if err := c.net.SetDeadline(time.Time{}); err != nil { // from here the gate's own limits hold
 		return nil, fmt.Errorf("clear the handshake's deadline: %w", err)
 	}
@@ -67,7 +67,7 @@ func (c *conn) open(ctx context.Context, ask session.Ask) (*session.Session, err
 		}
 		watched <- err
 	}()
-	sess, err := c.gate.Open(ctx, ask, c.notice)
+	sess, err := c.gate.Open(ctx, *ask, c.notice)
 	_ = c.net.SetReadDeadline(time.Now().Add(-time.Hour)) // fails only on a closed connection
 	if gone := <-watched; gone != nil {
 		return nil, gone
