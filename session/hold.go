@@ -90,12 +90,7 @@ type HeldView struct {
 // confirmed holds the connection until somebody has confirmed it, and fills ask and who
 // with what that person said. who is empty, or somebody who only has to say why.
 func (g *Gate) confirmed(ctx context.Context, ask *Ask, who *caller, notice func(string) error) error {
-	var known *caller
-	if who.signIn != "" {
-		known = new(*who)
-		*who = caller{}
-	}
-	h, ctx, err := g.hold(ctx, ask, known)
+	h, ctx, err := g.hold(ctx, ask, who)
 	if err != nil {
 		return err
 	}
@@ -104,22 +99,15 @@ func (g *Gate) confirmed(ctx context.Context, ask *Ask, who *caller, notice func
 		g.drop(h)
 		return err
 	}
-	link := "sign in and say why at " + g.page("/h/"+h.id)
-	if known != nil {
-		link = "say why at " + g.page("/h/"+h.id)
-	}
-	if err := notice(link); err != nil {
-		return fail(err)
-	}
-	if err := notice("your phrase is  " + h.right + "  - the page must show the same"); err != nil {
+	if err := h.present(g.page("/h/"+h.id), notice); err != nil {
 		return fail(err)
 	}
 	timer := time.NewTimer(time.Until(h.until))
 	defer timer.Stop()
 	select {
 	case c := <-h.confirm:
-		*who = caller{user: c.signIn.User, signIn: c.signIn.ID, proof: ask.Proof.Kind, browser: c.browser, keep: c.said.Keep, hold: h}
-		ask.Reason, ask.Ticket, ask.Duration, ask.BreakGlass = c.said.Reason, c.said.Ticket, c.said.Duration, c.said.BreakGlass
+		c.fill(ask, who)
+		who.hold = h
 		return nil
 	case <-timer.C:
 		return fail(&Ended{Cause: ErrTimedOut.Cause, Say: "nobody confirmed this connection within " + spell.Short(g.c.SignInWait) + "; nothing was opened, connect again for a new link", At: time.Now()})
@@ -128,14 +116,34 @@ func (g *Gate) confirmed(ctx context.Context, ask *Ask, who *caller, notice func
 	}
 }
 
+// present shows the client its link and its phrase.
+func (h *hold) present(url string, notice func(string) error) error {
+	link := "sign in and say why at " + url
+	if h.known != nil {
+		link = "say why at " + url
+	}
+	if err := notice(link); err != nil {
+		return err
+	}
+	return notice("your phrase is  " + h.right + "  - the page must show the same")
+}
+
+func (c *confirmed) fill(ask *Ask, who *caller) {
+	*who = caller{user: c.signIn.User, signIn: c.signIn.ID, proof: ask.Proof.Kind, browser: c.browser, keep: c.said.Keep}
+	ask.Reason, ask.Ticket, ask.Duration, ask.BreakGlass = c.said.Reason, c.said.Ticket, c.said.Duration, c.said.BreakGlass
+}
+
 // hold registers a connection that waits, within the caps.
-func (g *Gate) hold(ctx context.Context, ask *Ask, known *caller) (*hold, context.Context, error) {
+func (g *Gate) hold(ctx context.Context, ask *Ask, who *caller) (*hold, context.Context, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	right, phrases := identity.NewPhrases()
 	now := time.Now()
 	h := &hold{
-		id: newID(), ask: *ask, right: right, phrases: phrases, since: now, until: now.Add(g.c.SignInWait), known: known,
+		id: newID(), ask: *ask, right: right, phrases: phrases, since: now, until: now.Add(g.c.SignInWait),
 		answered: make(chan struct{}), state: holdWaiting, confirm: make(chan *confirmed, 1), end: cancel,
+	}
+	if who.signIn != "" {
+		h.known, *who = new(*who), caller{}
 	}
 	source := netsource.Of(ask.Client.Address.Addr())
 	g.mu.Lock()
