@@ -218,7 +218,15 @@ func TestCutSlowReader(t *testing.T) {
 
 // What has had no answer yet gets the sentence as its answer.
 func TestCutBeforeTheAnswer(t *testing.T) {
-	w := newWorld(t, liveApp(t), options{})
+	asked, ended, stop := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	w := newWorld(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(asked)
+		select {
+		case <-r.Context().Done():
+			close(ended)
+		case <-stop:
+		}
+	}), options{})
 	alice := w.SignIn(t, gatetest.Alice)
 	c := w.client(t, false, w.certificate(t, alice))
 	answer := make(chan said, 1)
@@ -229,13 +237,19 @@ func TestCutBeforeTheAnswer(t *testing.T) {
 		}
 		answer <- s
 	}()
-	eventually(t, "no session lives", func() bool {
-		list, err := w.Sessions(t.Context(), alice, session.Filter{State: "live"})
-		must(t, err)
-		return len(list) == 1
-	})
+	select {
+	case <-asked:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the target is not asked")
+	}
 	w.end(t, gatetest.Alice)
 	(<-answer).refused(t, http.StatusForbidden, "Your access was revoked by sam@example.com")
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Error("the target is still asked")
+	}
+	close(stop)
 }
 
 // A gRPC call ends with a status of its own.

@@ -202,6 +202,7 @@ func TestRedact(t *testing.T) {
 		`do $x$ alter role r password 'z' $x$`:                                                `do $x$ alter role r password 'z' $x$`,
 		`alter role r password 'open`:                                                         `alter role r password 'open`,
 		`alter role r set x = 'seen' password`:                                                `alter role r set x = 'seen' password`,
+		`create role r; select password 'seen'`:                                               `create role r; select password 'seen'`,
 		`alter database d; create view password as select 'seen'`:                             `alter database d; create view password as select 'seen'`,
 		// With standard_conforming_strings off the first string goes on, and what seems to be the second one runs.
 		`alter role r set application_name = '\' password '; drop table orders; --'`: `alter role r set application_name = '\' password '; drop table orders; --'`,

@@ -8,6 +8,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -120,7 +121,12 @@ func TestBombs(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = tape.Write(bomb.Bytes())
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
 	text, all, err := tape.plain(true)
+	if runtime.ReadMemStats(&after); after.TotalAlloc-before.TotalAlloc > 10<<20 {
+		t.Errorf("%d bytes were taken to look at it", after.TotalAlloc-before.TotalAlloc)
+	}
 	if len(text) != standardLargest || all || err != nil {
 		t.Errorf("%d bytes, %v, %v", len(text), all, err)
 	}
