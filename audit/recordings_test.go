@@ -276,6 +276,41 @@ func TestChunkThatIsNotDurableEndsTheSession(t *testing.T) {
 	}
 }
 
+// A recorder that failed before its first chunk was on disk, and a disk that has nothing of
+// it after a repair: that is no tampering, but what the log knows of it still holds.
+func TestRecordingThatNeverReachedTheDisk(t *testing.T) {
+	for name, leave := range map[string]struct {
+		change func(root, folder string)
+		want   string // a finding; none: a note
+	}{
+		"nothing":     {func(root, folder string) { _ = os.RemoveAll(filepath.Join(root, folder)) }, ""},
+		"empty meta":  {func(root, folder string) { writeFile(t, nil, root, folder, fileMetaData) }, ""},
+		"zeros":       {func(root, folder string) { writeFile(t, make([]byte, 100), root, folder, fileMetaData) }, ""},
+		"no meta":     {func(root, folder string) { _ = os.Remove(filepath.Join(root, folder, fileMetaData)) }, ""},
+		"another one": {func(root, folder string) { writeFile(t, []byte(`{"session":"s1"}`), root, folder, fileMetaData) }, "is not the one that was logged"},
+	} {
+		d, faults := newDisk("2")
+		r := newRecorded(t, faults)
+		begun(t, r, "s1")
+		rec := start(t, r, "s1")
+		d.sync.Store(true)
+		write(t, rec, Query{SQL: "select 1"})
+		if _, err := rec.Seal(t.Context(), "recorder"); !errors.Is(err, ErrRecorder) {
+			t.Fatal(err)
+		}
+		r.closeBoth()
+		leave.change(r.rec, rec.folder)
+		got := verify(t, r.dir, VerifyOptions{Recordings: r.rec})
+		switch said := fmt.Sprint(got.Findings, got.Notes); {
+		case leave.want == "" && (got.Exit() != 0 || !strings.Contains(said, "before anything of it was on disk")):
+			t.Errorf("%s: %s", name, said)
+		case leave.want != "" && (got.Exit() != 1 || !strings.Contains(said, leave.want)):
+			t.Errorf("%s: %s", name, said)
+		}
+		r.open(t, nil) // and the gate starts
+	}
+}
+
 func TestChunkThatCannotBeLoggedEndsTheSession(t *testing.T) {
 	d, faults := newDisk("wal/")
 	r := &recorded{dir: newLogDir(t), rec: filepath.Join(t.TempDir(), "recordings")}

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -130,6 +131,15 @@ func (t *trail) end() int64 {
 	return last.Offset + last.Length
 }
 
+// neverThere reports that the recorder failed before the log named a chunk: then nothing
+// of the recording has to be on disk.
+func (t *trail) neverThere() bool {
+	return t.sealed != nil && t.sealed.Lost && len(t.chunks) == 0
+}
+
+// blank reports a meta.json of which only the name was on disk, or the length too.
+func blank(meta []byte) bool { return len(bytes.Trim(meta, "\x00")) == 0 }
+
 // add takes an entry's body. Its error says how the entry does not follow the others.
 func (t *trail) add(kind string, body []byte) error {
 	if t.sealed != nil {
@@ -176,6 +186,9 @@ func (t *trail) hash() string {
 // rescue seals one recording.
 func (r *Recordings) rescue(ctx context.Context, session string, t *trail) error {
 	folder, text, err := r.remains(session, len(t.chunks) == 0 && t.sealed == nil)
+	if t.neverThere() && (errors.Is(err, fs.ErrNotExist) || err == nil && blank(text)) {
+		return r.dir.Remove(folderOpen + "/" + session)
+	}
 	if err != nil {
 		return err
 	}

@@ -97,12 +97,18 @@ func (c *recordingCheck) check(ctx context.Context, v *verifier) error {
 	return nil
 }
 
+const neverThere = ": the recorder failed before anything of it was on disk, and the session ended"
+
 // one compares one recording with its trail.
 func (c *recordingCheck) one(ctx context.Context, v *verifier, session string, t *trail) error {
 	where := "recording " + session
 	folder, ok := c.folders[session]
 	if !ok {
 		if !goodID(session) || !c.later(session, &folder) {
+			if t.neverThere() {
+				v.Notes = append(v.Notes, where+neverThere)
+				return nil
+			}
 			v.found(where, "it is missing, and no erasure was logged")
 			return nil
 		}
@@ -110,6 +116,10 @@ func (c *recordingCheck) one(ctx context.Context, v *verifier, session string, t
 	meta, err := c.dir.ReadFile(folder + "/" + fileMetaData)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	if t.neverThere() && blank(meta) {
+		v.Notes = append(v.Notes, where+neverThere)
+		return nil
 	}
 	if want := t.metaHash(); want != "" && bodyHash(meta) != want {
 		v.found(where, fileMetaData+" is not the one that was logged")

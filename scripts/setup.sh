@@ -41,6 +41,7 @@ for part in "$@"; do
 		has 'command -v curl' curl
 		has 'command -v jq' jq
 		has 'command -v ip' iproute2
+		has 'test -x /sbin/mkfs.ext4' e2fsprogs
 		;;
 	pages)
 		has 'command -v npm' npm

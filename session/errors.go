@@ -88,6 +88,10 @@ var ErrNotFound = errors.New("not found")
 // such as a second outcome of a request.
 var ErrTransition = errors.New("the state does not allow that")
 
+// ErrStore is the Store's answer where a write or fsync failed and the disk is not full.
+// It is final, as audit.ErrFailed is: the gate stops.
+var ErrStore = errors.New("the store cannot be written any more")
+
 // A Failed says that something behind the gate does not work: Say is for the user
 // and names no address or secret, Err is for the log.
 type Failed struct {

@@ -143,7 +143,11 @@ func (g *Gate) Start(ctx context.Context) error {
 	if err := g.seq.Check(ctx); err != nil {
 		return err
 	}
-	g.busy.Go(g.seq.Run)
+	g.busy.Go(func() {
+		if err := g.seq.Run(); err != nil && !errors.Is(err, audit.ErrFull) {
+			g.fail(err)
+		}
+	})
 	g.seq.Kick() // what a crash left in the outbox
 	err := g.recover(ctx)
 	if err == nil {
@@ -352,15 +356,15 @@ func (g *Gate) permit(ctx context.Context, fn func(Tx) error, changes ...Change)
 		return err
 	}
 	if g.seq.Full() {
-		return full(audit.ErrFull)
+		return g.unwritten(audit.ErrFull)
 	}
 	counter, err := g.c.Store.Update(ctx, fn)
 	if err != nil {
-		return full(err)
+		return g.unwritten(err)
 	}
 	g.seq.Kick()
 	if err := g.seq.Wait(ctx, counter); err != nil {
-		return full(err)
+		return g.unwritten(err)
 	}
 	g.hub.Tell(changes...)
 	return nil
@@ -375,7 +379,7 @@ func (g *Gate) restrict(ctx context.Context, fn func(Tx) error, changes ...Chang
 	}
 	if err != nil {
 		g.fail(fmt.Errorf("write down a restriction: %w", err))
-		return err
+		return &Failed{Say: "this took effect, but the gate cannot write it down and has stopped; do it again once the gate is back", Err: err}
 	}
 	if counter > 0 {
 		g.seq.Kick()
@@ -390,14 +394,17 @@ func isUsers(err error) bool {
 	return ok || errors.Is(err, ErrTransition)
 }
 
-// full says in words for users that a disk is full or the gate stops; everything else
-// stays as it is.
-func full(err error) error {
-	if errors.Is(err, outbox.ErrClosed) {
-		return ErrStopping
-	}
-	if errors.Is(err, audit.ErrFull) {
+// unwritten says in words for users that a disk is full, or that store or log cannot be
+// written any more, which stops the gate; everything else stays as it is.
+func (g *Gate) unwritten(err error) error {
+	switch {
+	case errors.Is(err, audit.ErrFull):
 		return &Failed{Say: "the gate's disk is full, so nothing new opens until there is space; ask the platform team", Err: err}
+	case errors.Is(err, ErrStore), errors.Is(err, audit.ErrFailed):
+		g.fail(err)
+		return g.Ready()
+	case errors.Is(err, outbox.ErrClosed):
+		return ErrStopping
 	}
 	return err
 }

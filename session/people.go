@@ -247,7 +247,7 @@ func (g *Gate) Refreshed(ctx context.Context, s identity.SignIn) error {
 		return t.SaveSignIn(old)
 	})
 	if err != nil {
-		return err
+		return g.unwritten(err)
 	}
 	return g.moved(context.WithoutCancel(ctx), before, s.User)
 }

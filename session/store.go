@@ -13,7 +13,7 @@ type Store interface {
 	// Update runs fn in one serializable transaction. Events that fn logs become
 	// outbox rows of the same transaction. Once it returns nil the change is on
 	// disk, and the position is the last counter logged (0: none). An error from fn
-	// or from the disk leaves nothing changed.
+	// or from the disk leaves nothing changed; audit.ErrFull and ErrStore are the disk's.
 	Update(ctx context.Context, fn func(Tx) error) (counter uint64, err error)
 	// Restrict is Update for what takes away: it also finds room on a full disk, for a
 	// while. fn may run twice, and only the last run counts.

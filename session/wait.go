@@ -78,7 +78,7 @@ func (g *Gate) waitOver(r *Request) error {
 	})
 	if err != nil {
 		g.left(r.ID)
-		return err
+		return g.unwritten(err)
 	}
 	g.countWaiting(r.ID, -1)
 	return &Held{Request: r.ID, URL: g.page("/requests/" + r.ID), For: g.waitsFor(r)}

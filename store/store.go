@@ -22,6 +22,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/contain"
+	"github.com/sallyport/sallyport/internal/durable"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -366,18 +367,28 @@ func (db *DB) Counter(ctx context.Context) (uint64, error) {
 	return counter, err
 }
 
-// described says a full disk in the log's own word, so that everybody above knows
-// one error for it.
+// described says a full disk in the log's own word, so that everybody above knows one
+// error for it, and a broken one in session's.
 func described(err error) error {
-	if noRoom(err) {
+	switch {
+	case noRoom(err):
 		return fmt.Errorf("store: %w: %w", audit.ErrFull, err)
+	case broken(err):
+		return fmt.Errorf("store: %w: %w", session.ErrStore, err)
 	}
 	return fmt.Errorf("store: %w", err)
 }
 
+// noRoom knows a full quota too, which is only an I/O error to SQLite.
 func noRoom(err error) bool {
 	var e sqlite3.Error
-	return errors.As(err, &e) && e.Code == sqlite3.ErrFull
+	return errors.As(err, &e) && (e.Code == sqlite3.ErrFull || durable.IsFull(e.SystemErrno))
+}
+
+// broken reports that SQLite cannot write, or does not find what it wrote.
+func broken(err error) bool {
+	var e sqlite3.Error
+	return errors.As(err, &e) && slices.Contains([]sqlite3.ErrNo{sqlite3.ErrIoErr, sqlite3.ErrReadonly, sqlite3.ErrCantOpen, sqlite3.ErrCorrupt, sqlite3.ErrNotADB}, e.Code)
 }
 
 // full reports errors after which SQLite may have rolled back the whole transaction.

@@ -62,4 +62,40 @@ var faults = []Guard{
 		"case <-time.After(time.Hour):",
 		"./internal/e2e", "TestLastWordThatNobodyReads", "recorder or logger fails open",
 	},
+	{
+		"session.store-broken", "session/gate.go",
+		"case errors.Is(err, ErrStore), errors.Is(err, audit.ErrFailed):",
+		"case false && errors.Is(err, ErrStore), errors.Is(err, audit.ErrFailed):",
+		"./session", "TestBrokenStoreStopsTheGate/a_permission", "recorder or logger fails open",
+	},
+	{
+		"session.outbox-broken", "session/gate.go",
+		"if err := g.seq.Run(); err != nil && !errors.Is(err, audit.ErrFull) {",
+		"if err := g.seq.Run(); err == nil && !errors.Is(err, audit.ErrFull) {",
+		"./session", "TestBrokenStoreStopsTheGate/what_the_log_has", "recorder or logger fails open",
+	},
+	{
+		"store.broken", "store/store.go",
+		"case broken(err):",
+		"case false && broken(err):",
+		"./store", "TestDisksThatFailAreToldApart", "recorder or logger fails open",
+	},
+	{
+		"store.quota", "store/store.go",
+		"(e.Code == sqlite3.ErrFull || durable.IsFull(e.SystemErrno))",
+		"(e.Code == sqlite3.ErrFull || false && durable.IsFull(e.SystemErrno))",
+		"./store", "TestDisksThatFailAreToldApart", "disk full locks everyone out",
+	},
+	{
+		"audit.never-there", "audit/rescue.go",
+		"return t.sealed != nil && t.sealed.Lost && len(t.chunks) == 0",
+		"return t.sealed != nil && t.sealed.Lost && len(t.chunks) < 0",
+		"./audit", "TestRecordingThatNeverReachedTheDisk", "recording altered",
+	},
+	{
+		"audit.never-there-altered", "audit/verifyrec.go",
+		"if t.neverThere() && blank(meta) {",
+		"if t.neverThere() && (blank(meta) || true) {",
+		"./audit", "TestRecordingThatNeverReachedTheDisk", "recording altered",
+	},
 }

@@ -63,18 +63,18 @@ func (s *Sequencer) Check(ctx context.Context) error {
 	return nil
 }
 
-// Run logs what comes until Close.
-func (s *Sequencer) Run() {
+// Run logs what comes until Close, or until store or log cannot be written any more,
+// which is the error.
+func (s *Sequencer) Run() error {
 	defer close(s.done)
 	for {
 		select {
 		case <-s.kick:
 		case <-s.quit:
-			s.drain() //nolint:errcheck // kept in s.err
-			return
+			return s.drain()
 		}
-		if s.drain() != nil {
-			return
+		if err := s.drain(); err != nil {
+			return err
 		}
 	}
 }

@@ -1,0 +1,159 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/smalldisk"
+)
+
+// withExt4 is a demo's folder in which one part is on a disk that can break.
+func withExt4(t *testing.T, part string) (string, smalldisk.Ext4) {
+	t.Helper()
+	dir := freshDir(t)
+	at := filepath.Join(dir, "disk")
+	if err := os.Mkdir(at, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	disk := smalldisk.MountExt4(t, at, 64)
+	if part != "gate.db" {
+		if err := os.Mkdir(filepath.Join(at, part), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Join("disk", part), filepath.Join(dir, part)); err != nil {
+		t.Fatal(err)
+	}
+	return dir, disk
+}
+
+const (
+	keepsNoRecord = "the gate has stopped: it cannot keep its record"
+	tookEffect    = "this took effect, but the gate cannot write it down and has stopped; do it again once the gate is back"
+	notRecorded   = "the session could not be recorded any more"
+	wasRevoked    = "your access was revoked by sam@example.com: enough"
+)
+
+// stopsByItself waits until the gate has stopped by its own word.
+func (d *demo) stopsByItself(t *testing.T) {
+	t.Helper()
+	select {
+	case <-d.ended:
+	case <-time.After(patience):
+		t.Fatal("the gate goes on without its record")
+	}
+	if said := d.log.String(); d.err == nil || !strings.Contains(said, "the gate stops: it cannot keep its record") || !strings.Contains(said, "read-only file system") && !strings.Contains(said, "disk I/O error") {
+		t.Errorf("it ended with %v and says:\n%s", d.err, tail(said, 20))
+	}
+	d.saidNoTrace(t)
+}
+
+// Class: a record that fails open. The disk of the log, or of the store, which the kernel
+// makes read-only while people are at work: live sessions are cut with words, a revoke
+// at once, nobody new gets in, and the gate stops by its own word. What was acknowledged
+// is there once the disk is repaired.
+func TestDiskThatTurnsReadOnly(t *testing.T) {
+	for name, part := range map[string]string{"log": "audit", "store": "gate.db", "store and nobody revokes": "gate.db"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, disk := withExt4(t, part)
+			d := demoIn(t, dir)
+			sam := d.login(t, "sam@example.com")
+			term, r := d.opened(t, "20m", "-c", "SELECT 'before: ' || count(*) FROM orders", "-c", "SELECT pg_sleep(600)")
+			term.says(t, "before: 500")
+			token, grant := d.token(t), d.activeGrant(t)
+			disk.Break(t)
+			revoked := false // acknowledged
+			if name == "store and nobody revokes" {
+				shown, err := d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 1").ends(t)
+				if err == nil || !strings.Contains(shown, "FATAL:  sallyport: "+keepsNoRecord) {
+					t.Errorf("a new session (%v) shows:\n%s", err, shown)
+				}
+			} else {
+				took := stopwatch()
+				_, err := d.sallyport(t, sam, "grants", "revoke", grant.ID, "--why", "enough")
+				if revoked = err == nil; part == "gate.db" && (revoked || !strings.Contains(err.Error(), tookEffect)) {
+					t.Errorf("who revokes is told %v", err)
+				}
+				if <-term.ended; took() > 5*time.Second {
+					t.Errorf("the revoke cut after %v", took())
+				}
+			}
+			shown, err := term.ends(t)
+			if err == nil || !slices.ContainsFunc([]string{keepsNoRecord, notRecorded, wasRevoked}, func(w string) bool { return strings.Contains(shown, "FATAL:  sallyport: "+w) }) {
+				t.Errorf("the live session (%v) shows:\n%s", err, shown)
+			}
+			d.stopsByItself(t)
+
+			disk.Repair(t)
+			d = demoIn(t, dir)
+			if s := d.sessionOf(t, r); !slices.Contains([]string{"crashed", "stopping", "recorder", "revoked"}, s.Cause) {
+				t.Errorf("the session's record is %+v", s)
+			}
+			again, err := d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'served again'").ends(t)
+			if served := err == nil && strings.Contains(again, "served again"); served == revoked {
+				t.Errorf("once it is repaired, revoked %v, (%v) it shows:\n%s", revoked, err, again)
+			}
+			if out := d.verify(t); !strings.HasPrefix(out, "verified: ") {
+				t.Errorf("verify says %s", out)
+			}
+		})
+	}
+}
+
+// Class: recorder fails open. The disk of the recordings turns read-only under a live
+// session: it ends with words once something is to be recorded, a revoke cuts another at
+// once, nobody new gets in, and everything goes on once the disk is repaired.
+func TestDiskOfRecordingsThatTurnsReadOnly(t *testing.T) {
+	t.Parallel()
+	dir, disk := withExt4(t, "recordings")
+	d := demoIn(t, dir)
+	sam := d.login(t, "sam@example.com")
+	term, _ := d.opened(t, "20m")
+	term.types(t, "SELECT 'before ' || 'it';")
+	term.says(t, "before it")
+	token, grant := d.token(t), d.activeGrant(t)
+	waits := d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'be' || 'gun'", "-c", "SELECT pg_sleep(600)")
+	waits.says(t, "begun")
+	disk.Break(t)
+	for range 100 {
+		if _, err := term.in.Write([]byte("SELECT 'not recorded: ' || 1;\n")); err != nil {
+			break // psql has gone
+		}
+	}
+	if shown, err := term.ends(t); err == nil || !strings.Contains(shown, "FATAL:  sallyport: "+notRecorded) {
+		t.Errorf("with nothing recorded (%v) it shows:\n%s", err, tail(shown, 5))
+	}
+	again := func() (string, error) {
+		return d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'in' || 'side'").ends(t)
+	}
+	if shown, err := again(); err == nil || !strings.Contains(shown, "FATAL:  sallyport: this session cannot be recorded, so it is ended; ask the platform team") {
+		t.Errorf("a new session (%v) shows:\n%s", err, shown)
+	}
+	took := stopwatch()
+	if out, err := d.sallyport(t, sam, "sessions", "kill", d.signedIn(t, "sam@example.com").live(t, 1)[0].ID, "--why", "enough"); err != nil {
+		t.Errorf("kill: %v\n%s", err, out)
+	}
+	if shown, err := waits.ends(t); err == nil || !strings.Contains(shown, "FATAL:  sallyport: this session was ended by sam@example.com: enough") || took() > 5*time.Second {
+		t.Errorf("ended after %v (%v) it shows:\n%s", took(), err, shown)
+	}
+	if err := d.stop(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	disk.Repair(t)
+	d = demoIn(t, dir)
+	if shown, err := again(); err != nil || !strings.Contains(shown, "inside") {
+		t.Errorf("once it is repaired (%v) it shows:\n%s", err, shown)
+	}
+	if out, err := d.sallyport(t, sam, "grants", "revoke", grant.ID, "--why", "enough"); err != nil {
+		t.Errorf("revoke: %v\n%s", err, out)
+	}
+	d.saidNoTrace(t)
+	if out := d.verify(t); !strings.HasPrefix(out, "verified: ") {
+		t.Errorf("verify says %s", out)
+	}
+}

@@ -1,0 +1,96 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/gatetest"
+	"github.com/sallyport/sallyport/session"
+)
+
+// breaking is a store whose disk turns read-only for some of what it does.
+type breaking struct {
+	session.Store
+	update, restrict, logged atomic.Bool
+}
+
+var errDisk = fmt.Errorf("store: %w: read-only file system", session.ErrStore)
+
+func (b *breaking) Update(ctx context.Context, fn func(session.Tx) error) (uint64, error) {
+	if b.update.Load() {
+		return 0, errDisk
+	}
+	return b.Store.Update(ctx, fn)
+}
+
+func (b *breaking) Restrict(ctx context.Context, fn func(session.Tx) error) (uint64, error) {
+	if b.restrict.Load() {
+		return 0, errDisk
+	}
+	return b.Store.Restrict(ctx, fn)
+}
+
+func (b *breaking) Logged(ctx context.Context, counter uint64) error {
+	if b.logged.Load() {
+		return errDisk
+	}
+	return b.Store.Logged(ctx, counter)
+}
+
+// A store that cannot be written any more stops the gate by its own word, whatever it was
+// that could not be written: nobody new gets in, live sessions are cut, and all are told.
+func TestBrokenStoreStopsTheGate(t *testing.T) {
+	another := func(f *gatetest.Fixture) error {
+		return f.Gate.SignIn(t.Context(), identity.SignIn{ID: identity.NewID(), User: gatetest.Bob, Created: time.Now(), Expires: time.Now().Add(time.Hour)})
+	}
+	for name, c := range map[string]struct {
+		breaks func(*breaking)
+		do     func(*gatetest.Fixture, *session.Session, identity.SignIn) error
+		says   string
+		ends   error
+	}{
+		"a permission": {func(b *breaking) { b.update.Store(true) }, func(f *gatetest.Fixture, _ *session.Session, _ identity.SignIn) error { return another(f) }, "the gate has stopped: it cannot keep its record", session.ErrStopping},
+		"a revoke": {func(b *breaking) { b.restrict.Store(true) }, func(f *gatetest.Fixture, s *session.Session, sam identity.SignIn) error {
+			return f.Revoke(t.Context(), sam, s.Grant().ID, "enough")
+		}, "this took effect, but the gate cannot write it down and has stopped; do it again once the gate is back", session.ErrRevoked},
+		"what the log has": {func(b *breaking) { b.logged.Store(true) }, func(f *gatetest.Fixture, _ *session.Session, _ identity.SignIn) error { return another(f) }, "", session.ErrStopping},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var disk *breaking
+			f := gatetest.New(t, gatetest.Options{Config: func(c *session.Config) {
+				disk = &breaking{Store: c.Store}
+				c.Store = disk
+			}})
+			live, sam := granted(t, f, f.SignIn(t, gatetest.Alice)), f.SignIn(t, gatetest.Sam)
+			r := run(live)
+			<-r.up
+			c.breaks(disk)
+			if err := c.do(f, live, sam); c.says != "" {
+				wantSays(t, err, c.says)
+			}
+			select {
+			case err := <-r.ended:
+				if !errors.Is(err, c.ends) {
+					t.Errorf("the session ended with %v", err)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("the session goes on without a store")
+			}
+			select {
+			case <-f.Done():
+			case <-time.After(20 * time.Second):
+				t.Fatal("the gate goes on without a store")
+			}
+			if !errors.Is(f.Gate.Err(), session.ErrStore) {
+				t.Errorf("the gate stopped by %v", f.Gate.Err())
+			}
+			_, err := f.Open(t.Context(), ask("reader"), nil)
+			wantSays(t, err, "it cannot keep its record")
+		})
+	}
+}
