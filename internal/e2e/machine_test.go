@@ -33,6 +33,7 @@ type machine struct {
 	issuer   issuerOptions
 	idp      *devidp.Provider
 	released int
+	launch   func(*exec.Cmd) error // nil: (*exec.Cmd).Start
 }
 
 type issuerOptions struct {
@@ -193,7 +194,11 @@ func (m *machine) start(t *testing.T, out, said io.Writer, args ...string) {
 	t.Helper()
 	m.cmd, m.ended = exec.Command(binary, append([]string{"serve", "--config", m.config}, args...)...), make(chan struct{})
 	m.cmd.Stdout, m.cmd.Stderr = out, said
-	if err := m.cmd.Start(); err != nil {
+	launch := (*exec.Cmd).Start
+	if m.launch != nil {
+		launch = m.launch
+	}
+	if err := launch(m.cmd); err != nil {
 		t.Fatal(err)
 	}
 	ended, cmd := m.ended, m.cmd
