@@ -1,0 +1,60 @@
+package e2e
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/faulttest"
+)
+
+// The gate's wall clock is set back by an hour, and then forward by one, while people are
+// at work: no grant lasts longer for it, and none comes back.
+func TestClockThatJumps(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.release(t)
+	clock := &faulttest.Clock{}
+	m.launch = func(cmd *exec.Cmd) error { return clock.Start(t, cmd) }
+	m.serve(t)
+	const lasts, late = 8 * time.Second, 5 * time.Second
+	for name, ahead := range map[string]time.Duration{"back": -time.Hour, "forward": time.Hour} {
+		term, r := m.opened(t, lasts.String(), "-c", "SELECT 'before'", "-c", "SELECT pg_sleep(600)")
+		approved := time.Now() // a moment ago
+		term.says(t, "before")
+		token := m.token(t)
+		clock.Set(ahead)
+		looked := clock.Read.Load()
+		shown, err := term.ends(t)
+		took := time.Since(approved)
+		t.Logf("%s: the session ended %v after the yes", name, took)
+		if err == nil || !strings.Contains(shown, cutText) || took > lasts+late {
+			t.Errorf("%s: after %v (%v) it shows:\n%s", name, took, err, shown)
+		}
+		if clock.Read.Load() == looked {
+			t.Errorf("%s: the gate does not look at this clock", name)
+		}
+		for _, set := range []time.Duration{ahead, 0} {
+			clock.Set(set)
+			shown, err := m.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'in' || 'side'").ends(t)
+			if err == nil || !strings.Contains(shown, "its grant has ended") {
+				t.Errorf("%s: with the clock at %v its token (%v) shows:\n%s", name, set, err, shown)
+			}
+		}
+		if s := m.sessionOf(t, r); s.Cause != "expired" {
+			t.Errorf("%s: the session's record is %+v", name, s)
+		}
+	}
+	again, _ := m.opened(t, "20m", "-c", "SELECT 'served again'")
+	if shown, err := again.ends(t); err != nil || !strings.Contains(shown, "served again") {
+		t.Errorf("once the clock is right (%v) it shows:\n%s", err, shown)
+	}
+	m.saidNoTrace(t)
+	if err := m.stop(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	if out := m.verify(t); !strings.HasPrefix(out, "verified: ") {
+		t.Errorf("verify says %s", out)
+	}
+}
