@@ -55,7 +55,7 @@ rule "lender" {
   role    = ["lender"]
   who     = { groups = ["engineering"] }
   longest = "1h"
-  scope { channels = ["exec", "agent"] }
+  scope { channels = ["exec", "agent", "x11"] }
 }
 rule "bulk" {
   target  = { name = "bulk" }
