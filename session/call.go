@@ -27,7 +27,7 @@ func (g *Gate) call(id string) {
 		switch r.State {
 		case RequestPending:
 			n.Kind = NoticeWaiting
-			n.Say = r.User.String() + " wants " + r.Input.Target + " as " + r.Input.Role + " for " + spell.Short(r.Decision.Duration) + "; it waits until " + clock(r.TimesOut)
+			n.Say = r.User.String() + " wants " + r.Input.Target + " as " + r.Input.Role + " for " + spell.Short(r.Decision.Duration) + "; it waits until " + spell.Clock(r.TimesOut)
 			n.To, err = g.deciders(t, r)
 		case RequestApproved:
 			n.Kind = NoticeApproved

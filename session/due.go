@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/spell"
 )
 
 // dueKinds are what ends, in the order in which it is written down. Sessions are not
@@ -53,7 +54,7 @@ func (g *Gate) pass(t Tx, kind, id string, now time.Time) ([]Change, error) {
 			return nil, err
 		}
 		r.State, r.Decided = RequestTimedOut, now
-		r.Outcome = "nobody answered by " + clock(r.TimesOut)
+		r.Outcome = "nobody answered by " + spell.Clock(r.TimesOut)
 		return []Change{{"request", r.ID, r.User.ID()}}, g.saveRequest(t, r, audit.RequestTimedOut, "gate", nil)
 	}
 	gr, err := t.Grant(id)

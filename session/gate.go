@@ -18,7 +18,6 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/credential"
-	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/deadline"
 	"github.com/sallyport/sallyport/internal/hub"
 	"github.com/sallyport/sallyport/internal/spell"
@@ -428,5 +427,3 @@ func (g *Gate) page(parts string) string { return g.c.URL + parts }
 func ref(d policy.Decision) audit.PolicyRef {
 	return audit.PolicyRef{Version: d.Version, Digest: d.Digest, Rule: d.Rule, At: d.At}
 }
-
-func newID() string { return identity.NewID() }

@@ -139,7 +139,7 @@ func (g *Gate) hold(ctx context.Context, ask *Ask, who *caller) (*hold, context.
 	right, phrases := identity.NewPhrases()
 	now := time.Now()
 	h := &hold{
-		id: newID(), ask: *ask, right: right, phrases: phrases, since: now, until: now.Add(g.c.SignInWait),
+		id: identity.NewID(), ask: *ask, right: right, phrases: phrases, since: now, until: now.Add(g.c.SignInWait),
 		answered: make(chan struct{}), state: holdWaiting, confirm: make(chan *confirmed, 1), end: cancel,
 	}
 	if who.signIn != "" {

@@ -33,7 +33,7 @@ type Session struct {
 }
 
 func (g *Gate) session(ask *Ask, who *caller, gr *Grant) *Session {
-	return &Session{g: g, id: newID(), ask: *ask, who: *who, grant: *gr, ends: gr.Ends, warnings: make(chan string, 8), over: make(chan struct{})}
+	return &Session{g: g, id: identity.NewID(), ask: *ask, who: *who, grant: *gr, ends: gr.Ends, warnings: make(chan string, 8), over: make(chan struct{})}
 }
 
 // ID is the session's identifier, in entries, recordings and lists.
@@ -216,7 +216,7 @@ func (s *Session) notActive(ctx context.Context) error {
 }
 
 func (s *Session) expired() *Ended {
-	return &Ended{Cause: ErrExpired.Cause, Say: "your access to " + s.grant.Key.Target + " ended at " + clock(s.Ends()), At: s.Ends()}
+	return &Ended{Cause: ErrExpired.Cause, Say: "your access to " + s.grant.Key.Target + " ended at " + spell.Clock(s.Ends()), At: s.Ends()}
 }
 
 func (s *Session) meta() audit.Meta {
@@ -295,7 +295,7 @@ func (s *Session) lengthen(gr Grant) {
 	}
 	s.mu.Unlock()
 	if moved {
-		s.warn("extended until " + clock(ends))
+		s.warn("extended until " + spell.Clock(ends))
 	}
 }
 

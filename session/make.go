@@ -53,7 +53,7 @@ func room(t Tx, u identity.User) error {
 func (g *Gate) create(t Tx, in policy.Input, d policy.Decision, who *caller, client Client, keep bool) (*Request, error) {
 	now := in.Time
 	r := Request{
-		ID: newID(), State: RequestPending, User: who.user, SignIn: who.signIn, Input: in, Decision: d, Client: client,
+		ID: identity.NewID(), State: RequestPending, User: who.user, SignIn: who.signIn, Input: in, Decision: d, Client: client,
 		Keep: keep, Extends: who.extends, Created: now, TimesOut: now.Add(d.RequestTimeout),
 	}
 	if err := t.SaveRequest(r); err != nil {
@@ -104,7 +104,7 @@ func (g *Gate) grant(t Tx, r *Request, d policy.Decision, now time.Time) (*Grant
 		return g.lengthen(t, r, now, length, by)
 	}
 	gr := Grant{
-		ID: newID(), State: GrantActive, User: r.User, SignIn: r.SignIn, Request: r.ID, Decision: d, Scope: ofObject(scope, r.Input.Object),
+		ID: identity.NewID(), State: GrantActive, User: r.User, SignIn: r.SignIn, Request: r.ID, Decision: d, Scope: ofObject(scope, r.Input.Object),
 		Key:    Key{User: r.User.ID(), Target: r.Input.Target, Role: r.Input.Role, Object: r.Input.Object},
 		Reason: r.Input.Reason, Ticket: r.Input.Ticket, By: by, Starts: now, Ends: now.Add(length),
 	}
@@ -141,7 +141,7 @@ func (g *Gate) lengthen(t Tx, r *Request, now time.Time, length time.Duration, b
 	gr.Extended, gr.By, gr.ExtendedBy = now, by, append(gr.ExtendedBy, r.ID)
 	gr.Times++
 	r.State, r.Decided, r.Grant = RequestApproved, now, gr.ID
-	r.Outcome = "extended until " + clock(gr.Ends)
+	r.Outcome = "extended until " + spell.Clock(gr.Ends)
 	if err := g.saveRequest(t, *r, audit.RequestApproved, r.decider(), nil); err != nil {
 		return nil, err
 	}
@@ -218,13 +218,11 @@ func approvalGiven(r Request, a Approval) audit.Event {
 
 // said is the line that tells the client of its grant.
 func said(gr *Grant) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "approved by %s until %s (%s)", strings.Join(gr.By, ", "), clock(gr.Ends), spell.Short(gr.Ends.Sub(gr.Starts)))
+	limits := ""
 	if gr.narrowed() {
-		b.WriteString(", " + gr.Scope.String())
+		limits = ", " + gr.Scope.String()
 	} else if gr.Scope.ReadOnly {
-		b.WriteString(", read-only")
+		limits = ", read-only"
 	}
-	b.WriteString(". Recorded.")
-	return b.String()
+	return fmt.Sprintf("approved by %s until %s (%s)%s. Recorded.", strings.Join(gr.By, ", "), spell.Clock(gr.Ends), spell.Short(gr.Ends.Sub(gr.Starts)), limits)
 }

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/sallyport/sallyport/identity"
 )
@@ -52,6 +51,3 @@ func (g *Gate) Message(err error) string {
 	}
 	return say
 }
-
-// clock is a time of day as all doors write it: always UTC, said so.
-func clock(t time.Time) string { return t.UTC().Format("15:04:05 UTC") }

@@ -144,7 +144,7 @@ func (g *Gate) issue(ctx context.Context, by identity.SignIn, purpose identity.T
 			return err
 		}
 		record = identity.TokenRecord{
-			ID: newID(), Hash: hash, Purpose: purpose, User: s.User.ID(), SignIn: s.ID, Grant: grant, Created: time.Now().UTC(), Expires: ends.UTC(),
+			ID: identity.NewID(), Hash: hash, Purpose: purpose, User: s.User.ID(), SignIn: s.ID, Grant: grant, Created: time.Now().UTC(), Expires: ends.UTC(),
 		}
 		if err := t.SaveToken(record); err != nil {
 			return err

@@ -3,11 +3,13 @@ package session
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/spell"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -78,19 +80,15 @@ func (g *Gate) door(t Tx, in policy.Input) error {
 	for _, v := range open {
 		if v.Late(in.Time) {
 			return &Denied{
-				Reason: fmt.Sprintf("nobody breaks the glass of %s now: the review of %s's on %s has been overdue since %s", in.Target, v.User, day(v.Opened), clock(v.Due)),
-				By:     "rule " + v.Rule, Next: "it opens again once one of " + ownersOf(v.Owners) + " has done that review",
+				Reason: fmt.Sprintf("nobody breaks the glass of %s now: the review of %s's on %s has been overdue since %s", in.Target, v.User, spell.Day(v.Opened), spell.Clock(v.Due)),
+				By:     "rule " + v.Rule, Next: "it opens again once one of " + named(v.Owners) + " has done that review",
 			}
 		}
 	}
 	return nil
 }
 
-func day(t time.Time) string { return t.UTC().Format("2 January") }
-
-func ownersOf(p policy.People) string {
-	return strings.Join(append(append([]string{}, p.Groups...), p.Emails...), ", ")
-}
+func named(p policy.People) string { return strings.Join(slices.Concat(p.Groups, p.Emails), ", ") }
 
 // owners are who does the review by the policy of now; where no break-glass rule admits
 // the ask any more, those whom the rule named.
@@ -107,7 +105,7 @@ func (v Review) mayReview(p *policy.Policy, by identity.User) error {
 		return &Denied{Reason: "this review is done already, by " + v.By.String()}
 	}
 	if by.Same(v.User) {
-		return &Denied{Reason: "nobody reviews what they did themselves", Next: "ask one of " + ownersOf(v.owners(p))}
+		return &Denied{Reason: "nobody reviews what they did themselves", Next: "ask one of " + named(v.owners(p))}
 	}
 	if err := p.MayApprove(policy.Stage{Count: 1, From: v.owners(p)}, v.User, by); err != nil {
 		return &Denied{Reason: err.Error()}
@@ -178,7 +176,7 @@ func (g *Gate) DoReview(ctx context.Context, by identity.SignIn, id, word string
 			return err
 		}
 		if gr.State == GrantActive {
-			return &Denied{Reason: "this grant is still active, until " + clock(gr.Ends), Next: "revoke it, or come back when it has ended"}
+			return &Denied{Reason: "this grant is still active, until " + spell.Clock(gr.Ends), Next: "revoke it, or come back when it has ended"}
 		}
 		v.State, v.Done, v.By, v.Word = ReviewDone, time.Now().UTC(), &s.User, word
 		if err := t.SaveReview(v); err != nil {
@@ -249,7 +247,7 @@ func (g *Gate) callReview(kind, id string) {
 		case NoticeReviewOverdue:
 			n.Say = "The review of " + v.User.String() + "'s break-glass access to " + what + " is overdue; nobody breaks the glass of " + v.Key.Target + " until it is done"
 		default:
-			n.Say = v.User.String() + " broke the glass: " + what + " until " + clock(v.Ends) + "; review it by " + day(v.Due) + ", " + clock(v.Due)
+			n.Say = v.User.String() + " broke the glass: " + what + " until " + spell.Clock(v.Ends) + "; review it by " + spell.Day(v.Due) + ", " + spell.Clock(v.Due)
 		}
 		accounts, err := t.Accounts()
 		for _, a := range accounts {

@@ -262,7 +262,7 @@ func (g *Gate) couldAsk(p *policy.Policy, u identity.User, target policy.Target,
 		v.Takes = g.waitsFor(&Request{User: u, Decision: d})
 	}
 	if glass {
-		v.Takes = "a review by " + ownersOf(d.Review) + " afterwards"
+		v.Takes = "a review by " + named(d.Review) + " afterwards"
 	}
 	return v, true
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/spell"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -23,9 +24,9 @@ func (g *Gate) wait(ctx context.Context, r *Request, notice func(string) error) 
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, r.Decision.Hold, ErrWaitOver)
 		defer cancel()
-		until, more = now.Add(r.Decision.Hold), ", then the request waits on without you until "+clock(r.TimesOut)
+		until, more = now.Add(r.Decision.Hold), ", then the request waits on without you until "+spell.Clock(r.TimesOut)
 	}
-	if err := notice(fmt.Sprintf("signed in as %s; waiting for %s until %s%s. Ctrl-C withdraws the request.", r.User.String(), g.waitsFor(r), clock(until), more)); err != nil {
+	if err := notice(fmt.Sprintf("signed in as %s; waiting for %s until %s%s. Ctrl-C withdraws the request.", r.User.String(), g.waitsFor(r), spell.Clock(until), more)); err != nil {
 		g.left(r.ID)
 		return nil, err
 	}
@@ -152,9 +153,7 @@ func (g *Gate) waitsFor(r *Request) string {
 		return "nobody"
 	}
 	from := r.Decision.Stages[stage].From
-	names := append([]string{}, from.Groups...)
-	names = append(names, from.Emails...)
-	said := fmt.Sprintf("%d of: %s", missing, strings.Join(names, ", "))
+	said := fmt.Sprintf("%d of: %s", missing, named(from))
 	if people := g.people(from, *r); len(people) > 0 {
 		said += " (" + strings.Join(people, ", ") + ")"
 	}

@@ -126,7 +126,7 @@ func private(path string) error {
 }
 
 func dsn(path, mode string) string {
-	q := url.Values{"mode": {mode}, "_busy_timeout": {"5000"}, "_foreign_keys": {"on"}, "_synchronous": {"FULL"}}
+	q := url.Values{"mode": {mode}, "_busy_timeout": {"5000"}, "_foreign_keys": {"on"}, "_synchronous": {"FULL"}, "_stmt_cache_size": {"128"}}
 	if mode == "rw" {
 		q.Set("_journal_mode", "WAL")
 		q.Set("_txlock", "immediate")

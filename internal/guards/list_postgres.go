@@ -289,4 +289,16 @@ var postgres = []Guard{
 		"case errors.Is(err, os.ErrDeadlineExceeded), os.IsTimeout(err): //",
 		"./internal/e2e", "TestClientsThatVanish", "a hang-up that leaves its request in the inbox",
 	},
+	{
+		"protocols/postgres.salted-password", "protocols/postgres/salted.go",
+		"\th.Write(password)\n",
+		"",
+		"./protocols/postgres", "TestSaltedPasswords", "a remembered yes that matches too widely: a password that was replaced",
+	},
+	{
+		"protocols/postgres.salted-bound", "protocols/postgres/salted.go",
+		"s.kept == nil || len(s.kept) >= maxSalted {",
+		"s.kept == nil {",
+		"./protocols/postgres", "TestSaltedPasswords", "unbounded input",
+	},
 }

@@ -1,4 +1,4 @@
-// Package spell writes lengths of time as people and forms do.
+// Package spell writes times and lengths of time as people and forms do.
 package spell
 
 import (
@@ -75,3 +75,9 @@ func Choices(longest time.Duration) []time.Duration {
 	}
 	return all
 }
+
+// Clock is a time of day as all doors write it: always UTC, said so.
+func Clock(t time.Time) string { return t.UTC().Format("15:04:05 UTC") }
+
+// Day is a day of UTC: "30 November".
+func Day(t time.Time) string { return t.UTC().Format("2 January") }

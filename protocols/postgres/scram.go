@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"crypto/hmac"
-	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -148,19 +147,19 @@ func (x *exchange) respond(challenge string) (string, error) {
 	if err != nil || iterations < 1 || iterations > maxIterations {
 		return "", fmt.Errorf("the target asks for %q SCRAM iterations", parts[2][2:])
 	}
-	salted, err := pbkdf2.Key(sha256.New, string(x.password), salt, iterations, sha256.Size)
+	key, err := salted.of(x.password, salt, iterations)
 	if err != nil {
 		return "", fmt.Errorf("derive the SCRAM key: %w", err)
 	}
 	final := "c=" + base64.StdEncoding.EncodeToString(append([]byte(x.gs2), x.binding...)) + ",r=" + nonce
 	message := x.bare + "," + challenge + "," + final
-	clientKey := mac(salted, "Client Key")
+	clientKey := mac(key, "Client Key")
 	stored := sha256.Sum256(clientKey)
 	proof := mac(stored[:], message)
 	for i := range proof {
 		proof[i] ^= clientKey[i]
 	}
-	x.signature = mac(mac(salted, "Server Key"), message)
+	x.signature = mac(mac(key, "Server Key"), message)
 	return final + ",p=" + base64.StdEncoding.EncodeToString(proof), nil
 }
 
