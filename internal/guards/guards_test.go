@@ -1,6 +1,8 @@
 package guards
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -156,5 +158,33 @@ func TestThreatsAreTried(t *testing.T) {
 	}
 	if rows < 40 {
 		t.Errorf("docs/threats.md has %d classes: this is not all of it", rows)
+	}
+}
+
+// A run of some guards changes their rows of the page and no others.
+func TestPage(t *testing.T) {
+	a := Guard{Name: "door.key", Package: "./door", Test: "TestKey", Class: "a wrong key | none"}
+	b := Guard{Name: "door.lock", Package: "./door", Test: "TestLock", Class: "no lock"}
+	c := Guard{Name: "wall.door", Package: "./door", Test: "TestWall", Class: "no wall"}
+	all := []Guard{a, b, c}
+	page := Page(nil, all, []Outcome{{Guard: a, How: "fails"}, {Guard: c, How: "hangs"}})
+	page = Page(page, all, []Outcome{{Guard: b, Err: errors.New("nobody notices: TestLock passes")}})
+	for _, want := range []string{
+		"2 of 3 guards are noticed", "| key | a wrong key \\| none | `TestKey` | fails |", "| lock | no lock | `TestLock` | **nobody notices** |",
+		"## wall", "| door | no wall | `door TestWall` | hangs |",
+	} {
+		if !strings.Contains(string(page), want) {
+			t.Errorf("%q is not on the page:\n%s", want, page)
+		}
+	}
+	if left := Untried(page, all); len(left) != 1 || left[0].Name != b.Name {
+		t.Errorf("untried are %v", left)
+	}
+	if again := Page(page, all, nil); !bytes.Equal(again, page) {
+		t.Errorf("it does not stay as it is:\n%s", again)
+	}
+	a.Test = "TestOtherKey"
+	if page := Page(page, []Guard{a}, nil); !strings.Contains(string(page), "| `TestOtherKey` | "+untried+" |") {
+		t.Errorf("another test has noticed:\n%s", page)
 	}
 }

@@ -6,38 +6,79 @@ import (
 	"strings"
 )
 
-// Page is docs/guards.md: each guard, the bug it stands against and who notices.
-func Page(outcomes []Outcome) []byte {
-	var b bytes.Buffer
-	noticed := 0
+// untried is what a page says of a guard that no run has turned off yet.
+const untried = "**not tried**"
+
+// Page is docs/guards.md: each of the guards, the bug it stands against and who notices.
+// What was not tried in this run stands as it did on the page before, where its test is
+// still the same.
+func Page(before []byte, all []Guard, outcomes []Outcome) []byte {
+	rows := rowsOf(before)
 	for _, o := range outcomes {
-		if o.Err == nil {
-			noticed++
-		}
-	}
-	b.WriteString("# Guards\n\n")
-	b.WriteString("A guard is a line that refuses. Each was turned off, alone, and the named test had to fail.\n")
-	b.WriteString("This page is written by a run: `go run ./internal/guards/run --all --write docs/guards.md`.\n\n")
-	fmt.Fprintf(&b, "%d of %d guards are noticed. Where the last column says \"hangs\", only the time limit ended the test.\n", noticed, len(outcomes))
-	area := ""
-	for _, o := range outcomes {
-		a, name, _ := strings.Cut(o.Guard.Name, ".")
-		if a != area {
-			fmt.Fprintf(&b, "\n## %s\n\n| guard | stands against | test | off |\n|---|---|---|---|\n", a)
-			area = a
-		}
 		off := o.How
 		if o.Err != nil {
 			off, _, _ = strings.Cut(o.Err.Error(), ":")
 			off = "**" + off + "**"
 		}
-		test := o.Guard.Test
-		if p := strings.TrimPrefix(o.Guard.Package, "./"); p != a {
-			test = p + " " + test
-		}
-		fmt.Fprintf(&b, "| %s | %s | `%s` | %s |\n", name, cell(o.Guard.Class), cell(test), off)
+		rows[row(o.Guard)] = off
 	}
-	return b.Bytes()
+	var b bytes.Buffer
+	noticed, area := 0, ""
+	for _, g := range all {
+		a, name, _ := strings.Cut(g.Name, ".")
+		if a != area {
+			fmt.Fprintf(&b, "\n## %s\n\n| guard | stands against | test | off |\n|---|---|---|---|\n", a)
+			area = a
+		}
+		off := rows[row(g)]
+		switch {
+		case off == "":
+			off = untried
+		case !strings.HasPrefix(off, "**"):
+			noticed++
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, cell(g.Class), where(g), off)
+	}
+	return fmt.Appendf(nil, `# Guards
+
+A guard is a line that refuses. Each was turned off, alone, and the named test had to fail.
+This page is written by runs: %[1]sgo run ./internal/guards/run --write docs/guards.md --all%[1]s, or with names for their rows.
+
+%[2]d of %[3]d guards are noticed. Where the last column says "hangs", only the time limit ended the test.
+%[4]s`, "`", noticed, len(all), b.Bytes())
+}
+
+// Untried keeps the guards that, by the page, nobody has noticed.
+func Untried(page []byte, all []Guard) []Guard {
+	rows := rowsOf(page)
+	return keep(all, func(g Guard) bool { off := rows[row(g)]; return off == "" || strings.HasPrefix(off, "**") })
+}
+
+// row is what a guard is known by on a page.
+func row(g Guard) string { return g.Name + " " + where(g) }
+
+func where(g Guard) string {
+	test := g.Test
+	if a, _, _ := strings.Cut(g.Name, "."); strings.TrimPrefix(g.Package, "./") != a {
+		test = strings.TrimPrefix(g.Package, "./") + " " + test
+	}
+	return "`" + cell(test) + "`"
+}
+
+// rowsOf reads what a page says of each guard.
+func rowsOf(page []byte) map[string]string {
+	rows := map[string]string{}
+	area := ""
+	for line := range strings.Lines(string(page)) {
+		line = strings.TrimSpace(line)
+		if a, ok := strings.CutPrefix(line, "## "); ok {
+			area = a
+		}
+		if cells := strings.Split(strings.Trim(line, "| "), " | "); len(cells) >= 4 {
+			rows[area+"."+cells[0]+" "+cells[len(cells)-2]] = cells[len(cells)-1]
+		}
+	}
+	return rows
 }
 
 func cell(s string) string { return strings.ReplaceAll(s, "|", "\\|") }

@@ -1,6 +1,6 @@
 // Command run turns the guards off one by one and demands that their tests notice.
 //
-//	go run ./internal/guards/run [--all | --changed BASE --tenth N | NAME ...]
+//	go run ./internal/guards/run [--all | --untried | --changed BASE --tenth N | NAME ...] [--write PAGE]
 package main
 
 import (
@@ -30,6 +30,7 @@ func main() {
 
 type options struct {
 	all     bool
+	untried bool
 	changed string
 	tenth   int
 	within  time.Duration
@@ -42,20 +43,21 @@ func parse(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("guards", flag.ContinueOnError)
 	f.BoolVar(&o.all, "all", false, "try every guard")
+	f.BoolVar(&o.untried, "untried", false, "try the guards that nobody has noticed yet by the page of --write")
 	f.StringVar(&o.changed, "changed", "", "try the guards that changed since this commit")
 	f.IntVar(&o.tenth, "tenth", -1, "try every tenth guard, beginning with this one (of ten); with --changed, these too")
 	f.DurationVar(&o.within, "within", 0, "begin no trial after this time; which ones are reached differs from day to day")
 	f.IntVar(&o.jobs, "jobs", runtime.NumCPU(), "trials at once")
-	f.StringVar(&o.write, "write", "", "write the outcome of --all to this file")
+	f.StringVar(&o.write, "write", "", "write the outcomes to this page, whose other rows stay")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
 	o.names = f.Args()
-	if !o.all && o.changed == "" && o.tenth < 0 && len(o.names) == 0 {
-		return o, errors.New("say which: --all, --changed BASE, --tenth N, or names")
+	if !o.all && !o.untried && o.changed == "" && o.tenth < 0 && len(o.names) == 0 {
+		return o, errors.New("say which: --all, --untried, --changed BASE, --tenth N, or names")
 	}
-	if o.write != "" && (!o.all || o.within > 0) {
-		return o, errors.New("--write needs --all without --within: the page is about every guard")
+	if o.untried && o.write == "" {
+		return o, errors.New("--untried needs --write PAGE")
 	}
 	return o, nil
 }
@@ -65,6 +67,9 @@ func choose(o options) ([]guards.Guard, error) {
 	switch {
 	case o.all:
 		return all, nil
+	case o.untried:
+		page, err := os.ReadFile(o.write)
+		return guards.Untried(page, all), err
 	case o.changed != "" || o.tenth >= 0:
 		return changedAndTenth(all, o)
 	}
@@ -135,8 +140,12 @@ func run(ctx context.Context, args []string) error {
 			bad++
 		}
 	}
-	if o.write != "" && ctx.Err() == nil {
-		if err := os.WriteFile(o.write, guards.Page(outcomes), 0o644); err != nil {
+	if o.write != "" {
+		before, err := os.ReadFile(o.write)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err := os.WriteFile(o.write, guards.Page(before, guards.All(), outcomes), 0o644); err != nil {
 			return err
 		}
 	}
