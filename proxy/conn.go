@@ -10,7 +10,7 @@ import (
 
 // A Conn is a socket that can be waited on without a buffer, also through a
 // tls.Conn on top of it, and whose first byte can be looked at. The server hands
-// one to every handler; a protocol wraps the target's connection with NewConn
+// one to every handler; a protocol wraps the target's connection with TargetConn
 // before it puts TLS on it. One goroutine reads at a time.
 type Conn struct {
 	net.Conn

@@ -55,6 +55,7 @@ type Server struct {
 	mu        sync.Mutex
 	listeners []bound
 	conns     map[*Conn]struct{}
+	targets   map[*Conn]struct{} // those that closed stay until the next look
 	perSource map[netip.Addr]int
 	next      uint64 // connection ids
 	refused   uint64 // connections over a cap since the last line about it
@@ -229,7 +230,7 @@ func (s *Server) serve(ctx context.Context, b bound, c *Conn, id uint64) {
 		handshake = DefaultHandshake
 	}
 	_ = c.SetDeadline(time.Now().Add(handshake)) // fails only on a closed connection, which the handler meets
-	err := handle(WithLogger(ctx, log), b.Handler, c)
+	err := handle(context.WithValue(WithLogger(ctx, log), serverKey{}, s), b.Handler, c)
 	var panicked *contain.Error
 	if errors.As(err, &panicked) {
 		log.Error("a connection was ended by a fault of the gate: please report it", "err", err)
@@ -295,15 +296,45 @@ func (s *Server) look(ctx context.Context) {
 		case <-tick.C:
 		}
 		s.mu.Lock()
-		conns := slices.Collect(maps.Keys(s.conns))
+		conns, targets := slices.Collect(maps.Keys(s.conns)), slices.Collect(maps.Keys(s.targets))
 		s.mu.Unlock()
 		for _, c := range conns {
-			if client, gone := c.vanished(); gone {
-				s.logger().Info("client does not answer any more", "client", client)
+			if gone, _ := c.vanished(); gone {
+				s.logger().Info("client does not answer any more", "client", c.RemoteAddr())
 				_ = c.Close() // it may have ended meanwhile
 			}
 		}
+		for _, c := range targets {
+			gone, closed := c.vanished()
+			if gone {
+				s.logger().Warn("target does not answer any more", "target", c.RemoteAddr())
+				_ = c.Close() // as above
+			}
+			if gone || closed {
+				s.mu.Lock()
+				delete(s.targets, c)
+				s.mu.Unlock()
+			}
+		}
 	}
+}
+
+type serverKey struct{}
+
+// TargetConn wraps a handler's connection to a target as NewConn does. Where the target
+// vanishes, the server whose ctx it is closes it, as it closes clients that do; conn
+// itself may be used on.
+func TargetConn(ctx context.Context, conn net.Conn) *Conn {
+	c := NewConn(conn)
+	if s, ok := ctx.Value(serverKey{}).(*Server); ok {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.targets == nil {
+			s.targets = map[*Conn]struct{}{}
+		}
+		s.targets[c] = struct{}{}
+	}
+	return c
 }
 
 func (s *Server) stopListening() {

@@ -11,32 +11,35 @@ import (
 // Keepalive asks only where nothing is under way, and counts no question that the gate's
 // own link did not take; retransmission gives up after a quarter of an hour.
 // TCP_USER_TIMEOUT is no way: it also ends a peer that is there, answers, and does not read.
-func (c *Conn) vanished() (client string, gone bool) {
+func (c *Conn) vanished() (gone, closed bool) {
 	c.closing.Lock()
 	defer c.closing.Unlock()
 	look := func(fd uintptr) { gone = unanswered(int(fd)) }
 	if s, ok := c.Conn.(*socket); ok {
-		s.look(look)
-	} else if c.raw != nil {
-		_ = c.raw.Control(look) // fails where it is closed: gone already
+		closed = !s.look(look)
+	} else {
+		closed = c.raw == nil || c.raw.Control(look) != nil
 	}
-	return c.Conn.RemoteAddr().String(), gone
+	return gone, closed
 }
 
-// look has f see the descriptor, which stays open meanwhile.
-func (s *socket) look(f func(fd uintptr)) {
+// look has f see the descriptor, which stays open meanwhile; false: it is closed.
+func (s *socket) look(f func(fd uintptr)) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closed || s.shut:
+		return false
 	case s.back != nil:
-		if conn, ok := s.back.(syscall.Conn); ok {
-			if raw, err := conn.SyscallConn(); err == nil {
-				_ = raw.Control(f) // as above
-			}
+		conn, ok := s.back.(syscall.Conn)
+		if !ok {
+			return true
 		}
+		raw, err := conn.SyscallConn()
+		return err == nil && raw.Control(f) == nil
 	default:
 		f(uintptr(s.fd))
+		return true
 	}
 }
 

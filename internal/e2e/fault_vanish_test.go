@@ -1,10 +1,14 @@
 package e2e
 
 import (
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,4 +99,113 @@ func (m *machine) yes(t *testing.T, by *browser, r session.Request) {
 func (m *machine) atWork(t *testing.T) int {
 	t.Helper()
 	return len(m.pg.Query(t, "SELECT pid FROM pg_stat_activity WHERE usename = 'reader'"))
+}
+
+// A target whose network goes down, without a last packet: while a statement runs, while
+// rows come, and while rows go to it. The silence is noticed, each client is told, and
+// when it is back the gate serves again.
+func TestTargetThatVanishes(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	away := faulttest.NewNamespace(t)
+	door := away.Listen(t)
+	passOn(t, door, fmt.Sprintf("127.0.0.1:%d", m.pg.Port))
+	m.write(t, "policy/policy/targets.hcl", strings.Replace(target("orders", door.Addr().String(), "db-ca.crt", "orders-reader"),
+		"  tls {\n", "  tls {\n    server_name = \"localhost\"\n", 1))
+	m.release(t)
+	m.serve(t)
+	waits, _ := m.opened(t, "20m", "-c", "SELECT 'be' || 'gun'", "-c", "SELECT pg_sleep(600)")
+	waits.says(t, "begun")
+	token := m.token(t)
+	again := func(args ...string) *terminal {
+		return m.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, args...)
+	}
+	comes := again("-c", "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 1000000000)) TO STDOUT", "-o", "/dev/null")
+	goes := again("-c", "CREATE TEMP TABLE t (x text)", "-c", "COPY t FROM STDIN")
+	feeding := make(chan struct{})
+	go func() {
+		defer close(feeding)
+		for line := []byte(strings.Repeat("y", 1000) + "\n"); ; {
+			if _, err := goes.in.Write(line); err != nil {
+				return // psql has gone
+			}
+		}
+	}()
+	sam := m.signedIn(t, "sam@example.com")
+	sam.live(t, 3)
+	eventually(t, "all three to be at work", func() bool {
+		return len(m.pg.Query(t, "SELECT pid FROM pg_stat_activity WHERE usename = 'reader' AND state = 'active' AND query ~ 'COPY|pg_sleep'")) == 3
+	})
+
+	took := stopwatch()
+	away.Vanish(t)
+	for what, term := range map[string]*terminal{"waits": waits, "comes": comes, "goes": goes} {
+		select {
+		case <-term.ended:
+		case <-time.After(noticed - took()):
+		}
+		shown, err := term.ends(t)
+		if err == nil || !strings.Contains(shown, "FATAL:  sallyport: the connection to the target broke; connect again") || took() > noticed {
+			t.Errorf("%s: after %v (%v) it shows:\n%s", what, took(), err, tail(shown, 5))
+		}
+	}
+	<-feeding
+	if shown, err := again("-c", "SELECT 1").ends(t); err == nil || !strings.Contains(shown, "FATAL:  sallyport: the target orders cannot be reached now; ask the platform team") {
+		t.Errorf("meanwhile a new session (%v) shows:\n%s", err, shown)
+	}
+	sam.live(t, 0)
+	ended := list[session.Record](t, sam, "sessions", "?state=ended")
+	if len(ended) != 4 || slices.ContainsFunc(ended, func(s session.Record) bool { return s.Cause != "error" }) {
+		t.Errorf("the sessions' record is %+v", ended)
+	}
+	if n := strings.Count(m.log.String(), `msg="session alarm"`); n != 3 {
+		t.Errorf("%d alarms of backends that were not seen to end, not 3", n)
+	}
+	away.Return(t)
+	if shown, err := again("-c", "SELECT 'served again'").ends(t); err != nil || !strings.Contains(shown, "served again") {
+		t.Errorf("when it is back (%v) it shows:\n%s", err, shown)
+	}
+	m.saidNoTrace(t)
+	if out := m.verify(t); !strings.HasPrefix(out, "verified: ") {
+		t.Errorf("verify says %s", out)
+	}
+}
+
+// passOn connects whoever comes to an address of this machine's own network.
+func passOn(t *testing.T, from net.Listener, to string) {
+	t.Helper()
+	var busy sync.WaitGroup
+	var mu sync.Mutex
+	var conns []net.Conn
+	busy.Go(func() {
+		for {
+			one, err := from.Accept()
+			if err != nil {
+				return
+			}
+			other, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = one.Close()
+				continue
+			}
+			mu.Lock()
+			conns = append(conns, one, other)
+			mu.Unlock()
+			for _, way := range [][2]net.Conn{{one, other}, {other, one}} {
+				busy.Go(func() {
+					_, _ = io.Copy(way[0], way[1])
+					_ = way[0].Close()
+				})
+			}
+		}
+	})
+	t.Cleanup(func() {
+		_ = from.Close()
+		mu.Lock()
+		for _, conn := range conns {
+			_ = conn.Close()
+		}
+		mu.Unlock()
+		busy.Wait()
+	})
 }

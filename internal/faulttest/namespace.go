@@ -16,6 +16,7 @@ import (
 // Ethernet devices: what runs in it can vanish without a last packet.
 type Namespace struct {
 	Gate string // the machine's address as it is reached from there
+	Own  string // its own address as it is reached from the machine
 	name string
 	peer string // the device in the namespace
 }
@@ -29,7 +30,7 @@ func NewNamespace(t testing.TB) *Namespace {
 	pid, n := os.Getpid(), namespaces.Add(1)
 	prefix := fmt.Sprintf("198.18.%d.", (uint32(pid)+n*41)%256)
 	here := fmt.Sprintf("sp%dh%d", pid%1_000_000, n)
-	ns := &Namespace{Gate: prefix + "1", name: fmt.Sprintf("sallyport-%d-%d", pid, n), peer: fmt.Sprintf("sp%dp%d", pid%1_000_000, n)}
+	ns := &Namespace{Gate: prefix + "1", Own: prefix + "2", name: fmt.Sprintf("sallyport-%d-%d", pid, n), peer: fmt.Sprintf("sp%dp%d", pid%1_000_000, n)}
 	if out, err := exec.Command("ip", "netns", "add", ns.name).CombinedOutput(); err != nil {
 		t.Fatalf("this machine makes no network namespace (root and CAP_SYS_ADMIN do): %v: %s", err, out)
 	}
@@ -53,37 +54,59 @@ func (n *Namespace) Inside(line ...string) []string {
 // Dial connects from inside.
 func (n *Namespace) Dial(t testing.TB, address string) net.Conn {
 	t.Helper()
-	type dialled struct {
-		conn net.Conn
-		err  error
-	}
-	done := make(chan dialled)
+	var conn net.Conn
+	n.inside(t, func() (err error) {
+		conn, err = net.Dial("tcp", address)
+		return err
+	})
+	return conn
+}
+
+// Listen listens inside, for whoever connects to Own, until the test ends.
+func (n *Namespace) Listen(t testing.TB) net.Listener {
+	t.Helper()
+	var l net.Listener
+	n.inside(t, func() (err error) {
+		l, err = net.Listen("tcp", n.Own+":0")
+		return err
+	})
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// inside calls f on a thread in the namespace: a socket stays where it was made.
+func (n *Namespace) inside(t testing.TB, f func() error) {
+	t.Helper()
+	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // for ever: the thread is in another network, and ends with this
 		at, err := os.Open("/run/netns/" + n.name)
 		if err != nil {
-			done <- dialled{nil, err}
+			done <- err
 			return
 		}
 		defer at.Close() //nolint:errcheck // only read
 		if err := unix.Setns(int(at.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- dialled{nil, err}
+			done <- err
 			return
 		}
-		conn, err := net.Dial("tcp", address)
-		done <- dialled{conn, err}
+		done <- f()
 	}()
-	d := <-done
-	if d.err != nil {
-		t.Fatal(d.err)
+	if err := <-done; err != nil {
+		t.Fatal(err)
 	}
-	return d.conn
 }
 
 // Vanish takes the network from whatever runs inside; nobody is told.
 func (n *Namespace) Vanish(t testing.TB) {
 	t.Helper()
 	ip(t, "-n", n.name, "link", "set", n.peer, "down")
+}
+
+// Return gives the network back.
+func (n *Namespace) Return(t testing.TB) {
+	t.Helper()
+	ip(t, "-n", n.name, "link", "set", n.peer, "up")
 }
 
 func ip(t testing.TB, args ...string) {

@@ -92,9 +92,21 @@ var proxy = []Guard{
 		"./internal/contain", "TestPanic", "secrets in logs and errors",
 	},
 	{
+		"proxy.target-vanished", "proxy/server.go",
+		"gone, closed := c.vanished()\n",
+		"gone, closed := false && c == nil, false\n",
+		"./proxy", "TestTargetThatVanishes", "a session that its target cannot hear any more",
+	},
+	{
+		"proxy.target-forgotten", "proxy/server.go",
+		"delete(s.targets, c)",
+		"_ = s.targets[c]",
+		"./proxy", "TestTargetThatVanishes", "unbounded input: connections that are kept for ever",
+	},
+	{
 		"proxy.vanished", "proxy/server.go",
-		"if client, gone := c.vanished(); gone {",
-		"if client, gone := c.vanished(); false && gone {",
+		"if gone, _ := c.vanished(); gone {",
+		"if gone, _ := c.vanished(); false && gone {",
 		"./proxy", "TestClientThatVanishes", "live connections outlive their client",
 	},
 }

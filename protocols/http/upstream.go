@@ -60,7 +60,13 @@ func newUpstream(ctx context.Context, up *session.Upstream, s *site) (*upstream,
 		return nil, err
 	}
 	w.transport = &http.Transport{
-		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return up.Dial(ctx) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := up.Dial(ctx)
+			if err == nil {
+				proxy.TargetConn(ctx, conn)
+			}
+			return conn, err
+		},
 		TLSClientConfig:    w.tls,
 		DisableCompression: true, // what the target sends is what the client gets
 		MaxIdleConns:       targetConns, MaxIdleConnsPerHost: targetConns, IdleConnTimeout: targetIdle,
@@ -129,7 +135,7 @@ func (w *upstream) dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := proxy.NewConn(raw)
+	base := proxy.TargetConn(ctx, raw)
 	if w.tls == nil {
 		return base, nil
 	}

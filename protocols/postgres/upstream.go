@@ -150,7 +150,7 @@ func dial(ctx context.Context, up *session.Upstream, certificate *tls.Certificat
 	if err != nil {
 		return nil, err
 	}
-	base := proxy.NewConn(raw)
+	base := proxy.TargetConn(ctx, raw)
 	if config == nil {
 		return base, nil
 	}

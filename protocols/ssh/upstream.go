@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -50,6 +51,7 @@ func (c *conn) login(ctx context.Context, up *session.Upstream) (link, error) {
 	if err != nil {
 		return link{}, err
 	}
+	proxy.TargetConn(ctx, conn)
 	_ = conn.SetDeadline(time.Now().Add(loginWait)) // fails only on a closed connection
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
