@@ -128,7 +128,7 @@ func TestGrantsEndCutsWhateverRuns(t *testing.T) {
 			}
 			w.wantCut(t, c, "your access to web-1 ended at ", "expired")
 			// People are told before, on terminals; programs read what is on a stderr.
-			told := strings.Contains(c.stdout.String()+c.stderr.String(), "sallyport: 2s left")
+			told := strings.Contains(c.stdout.String()+c.stderr.String(), "sallyport: 2 seconds left")
 			if terminal := slices.Contains(words, "-tt"); told != terminal {
 				t.Errorf("told of the last seconds: %t; stdout %q, stderr:\n%s", told, tail(c.stdout.String()), c.stderr)
 			}
