@@ -445,6 +445,61 @@ func TestClockSetBackLengthensNothing(t *testing.T) {
 	})
 }
 
+// Whoever sets it forward ends a grant, and what it let in is not left behind.
+func TestClockSetForwardEndsWhatTheGrantLetIn(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var forward atomic.Int64
+		f := gatetest.New(t, gatetest.Options{Dir: dir, Config: func(c *session.Config) {
+			c.Clock = func() time.Time { return time.Now().Add(time.Duration(forward.Load())) }
+		}})
+		alice := f.SignIn(t, gatetest.Alice)
+		s, err := f.Open(t.Context(), askWith("owner", certificate(t, f, alice), ""), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		live := run(s)
+		<-live.up
+		forward.Store(int64(2 * time.Hour))
+		set := time.Now()
+		select {
+		case err := <-live.ended:
+			if !errors.Is(err, session.ErrExpired) || time.Since(set) > time.Minute {
+				t.Errorf("ended with %v after %s", err, time.Since(set))
+			}
+		case <-time.After(3 * time.Hour):
+			t.Fatal("it lives on under a grant that has expired")
+		}
+		f.Close(t)
+	})
+}
+
+// Nor does a start, which goes by the clock anew: what has yet to begin by it is ended.
+func TestClockSetBackBeforeAStartLengthensNothing(t *testing.T) {
+	dir := t.TempDir()
+	f := gatetest.New(t, gatetest.Options{Dir: dir})
+	alice := f.SignIn(t, gatetest.Alice)
+	r, err := f.Ask(t.Context(), alice, here, session.NewRequest{Target: "orders", Role: "owner", Duration: 10 * time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Crash(t)
+	back := 30 * time.Minute
+	for _, want := range []session.GrantState{session.GrantRevoked, session.GrantActive} {
+		f = gatetest.New(t, gatetest.Options{Dir: dir, Config: func(c *session.Config) {
+			c.Clock = func() time.Time { return time.Now().Add(-back) }
+		}})
+		if gr, err := f.Grant(t.Context(), alice, r.Grant); err != nil || gr.State != want {
+			t.Errorf("%s before, the grant is %s, want %s: %v", back, gr.State, want, err)
+		}
+		if r, err = f.Ask(t.Context(), alice, here, session.NewRequest{Target: "orders", Role: "owner"}); err != nil {
+			t.Fatal(err)
+		}
+		f.Close(t)
+		back = 0
+	}
+}
+
 // Class: one client ends everybody's sessions. Whatever a protocol panics over, its
 // session ends, with its record and a line in the log.
 func TestPanicEndsItsSessionAndIsRecorded(t *testing.T) {

@@ -74,11 +74,11 @@ func recount(t Tx, p *policy.Policy, r Request) (Request, error) {
 
 // mayDecide says whether this person may answer the request now, under policy p:
 // nil, or a *Denied that says why not.
-func mayDecide(p *policy.Policy, by identity.User, r Request) (policy.Decision, error) {
+func mayDecide(p *policy.Policy, by identity.User, r Request, now time.Time) (policy.Decision, error) {
 	if r.State != RequestPending {
 		return policy.Decision{}, &Denied{Reason: "this request is " + string(r.State) + " already: " + r.Outcome}
 	}
-	if !time.Now().Before(r.TimesOut) {
+	if !now.Before(r.TimesOut) {
 		return policy.Decision{}, &Denied{Reason: "this request has timed out"}
 	}
 	if by.Kind != identity.Person {
@@ -113,7 +113,7 @@ func mayDecide(p *policy.Policy, by identity.User, r Request) (policy.Decision, 
 
 // MayDecide says whether this person may answer the request now: nil, or why not.
 func (g *Gate) MayDecide(by identity.SignIn, r Request) error {
-	_, err := mayDecide(g.Policy(), by.User, r)
+	_, err := mayDecide(g.Policy(), by.User, r, g.clock.Now())
 	return err
 }
 
@@ -138,7 +138,7 @@ func (g *Gate) Decide(ctx context.Context, by identity.SignIn, id string, v Verd
 		if r, err = g.seen(t, p, s.User, id); err != nil {
 			return err
 		}
-		d, err := mayDecide(p, s.User, r)
+		d, err := mayDecide(p, s.User, r, g.clock.Now())
 		if err != nil {
 			return err
 		}
@@ -179,7 +179,7 @@ func (g *Gate) deny(ctx context.Context, by identity.SignIn, id string, v Verdic
 		if r, err = g.seen(t, p, s.User, id); err != nil {
 			return err
 		}
-		if _, err := mayDecide(p, s.User, r); err != nil {
+		if _, err := mayDecide(p, s.User, r, g.clock.Now()); err != nil {
 			return err
 		}
 		no := Approval{By: s.User, Word: v.Word, At: time.Now().UTC(), Digest: p.Digest(), Config: p.Config()}

@@ -36,6 +36,8 @@ func (g *Gate) passed(kind string, ids []string) {
 		switch change.Kind {
 		case "request":
 			g.call(change.ID)
+		case "grant": // its sessions' own timers do not see that the clock was set forward
+			g.eachLive(change.ID, (*Session).expire)
 		case "review":
 			g.callReview(NoticeReviewOverdue, change.ID)
 		}

@@ -181,9 +181,9 @@ func (g *Gate) Stop(ctx context.Context, grace time.Duration) error {
 	if !g.close(why) {
 		return g.Err()
 	}
-	g.eachLive(func(s *Session) { s.warn(fmt.Sprintf("the gate stops in %s", spell.Short(grace))) })
+	g.eachLive("", func(s *Session) { s.warn(fmt.Sprintf("the gate stops in %s", spell.Short(grace))) })
 	g.drainLive(ctx, grace)
-	g.eachLive(func(s *Session) { s.cancel(why) })
+	g.eachLive("", func(s *Session) { s.cancel(why) })
 	g.due.Close()
 	if err := g.drained(ctx); err != nil {
 		return fmt.Errorf("stop: sessions did not end: %w", err)
@@ -243,12 +243,15 @@ func (g *Gate) countLive() int {
 	return len(g.live) + len(g.openings)
 }
 
-func (g *Gate) eachLive(do func(*Session)) {
+// eachLive does something with the sessions of a grant; of all of them where that is empty.
+func (g *Gate) eachLive(grant string, do func(*Session)) {
 	g.mu.Lock()
 	sessions := slices.Collect(maps.Values(g.live))
 	g.mu.Unlock()
 	for _, s := range sessions {
-		do(s)
+		if grant == "" || s.grant.ID == grant {
+			do(s)
+		}
 	}
 }
 
@@ -292,7 +295,7 @@ func (g *Gate) fail(err error) {
 	}
 	g.c.Logger.Error("the gate stops: it cannot keep its record", "err", err)
 	g.close(why)
-	g.eachLive(func(s *Session) { s.cancel(why) })
+	g.eachLive("", func(s *Session) { s.cancel(why) })
 	g.shut()
 }
 

@@ -225,6 +225,9 @@ func (g *Gate) stillAllowed(p *policy.Policy, in policy.Input, r Request, gr Gra
 	if gr.term() > d.Longest && d.Longest > 0 {
 		return &Denied{Reason: "rule " + d.Rule + " now allows " + spell.Short(d.Longest) + " at the most", By: "rule " + d.Rule}
 	}
+	if gr.Ends.Add(-gr.term()).After(g.clock.Now()) { // it would last longer than it was approved for
+		return &Denied{Reason: "the gate's clock was set back, and by it this has yet to begin", Next: "ask again"}
+	}
 	if !gr.Scope.Within(d.Scope) {
 		return &Denied{Reason: "rule " + d.Rule + " now allows less than this grant does", By: "rule " + d.Rule}
 	}

@@ -285,27 +285,17 @@ func (s *Session) expire() {
 
 // lengthen moves the end of a running session and says so.
 func (s *Session) lengthen(gr Grant) {
-	ends := gr.Ends
 	s.mu.Lock()
-	moved := s.timers != nil && ends.After(s.ends)
+	moved := s.timers != nil && gr.Ends.After(s.ends)
 	if moved {
 		s.stopTimers()
-		s.ends, s.grant.Times = ends, gr.Times
+		s.ends, s.grant.Times = gr.Ends, gr.Times
 		s.setTimers()
 	}
 	s.mu.Unlock()
 	if moved {
-		s.warn("extended until " + spell.Clock(ends))
+		s.warn("extended until " + spell.Clock(gr.Ends))
 	}
-}
-
-// lengthenLive moves the ends of a grant's running sessions.
-func (g *Gate) lengthenLive(gr Grant) {
-	g.eachLive(func(s *Session) {
-		if s.grant.ID == gr.ID {
-			s.lengthen(gr)
-		}
-	})
 }
 
 // end writes the end down. It cannot be refused: where it cannot be written the

@@ -232,7 +232,7 @@ func (g *Gate) admit(ctx context.Context, ask *Ask, who *caller, held bool) (gr 
 // announce arms the ends of what is new and tells the pages.
 func (g *Gate) announce(gr *Grant, r *Request) {
 	if gr != nil {
-		g.lengthenLive(*gr)
+		g.eachLive(gr.ID, func(s *Session) { s.lengthen(*gr) })
 		g.due.Add("grant", gr.ID, gr.Ends)
 		g.hub.Tell(Change{"grant", gr.ID, gr.Key.User})
 	}

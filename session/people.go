@@ -293,7 +293,7 @@ func (g *Gate) endSignIns(ctx context.Context, by identity.User, why *Ended, pic
 	}
 	defer g.markCut(why, signIns...)()
 	g.cutGrants(why, grants...)
-	g.eachLive(func(s *Session) { // those under a grant that another sign-in asked for
+	g.eachLive("", func(s *Session) { // those under a grant that another sign-in asked for
 		if s.who.proof == identity.ByBrowser && slices.Contains(signIns, s.who.signIn) {
 			s.cancel(why)
 		}

@@ -125,5 +125,5 @@ func (g *Gate) resume(ctx context.Context) error {
 	if err := g.writeCut(ctx, why, GrantRevoked, identity.User{}, left...); err != nil {
 		return err
 	}
-	return g.recheck(ctx, Filter{State: string(GrantActive)}, "the policy changed")
+	return g.recheck(ctx, Filter{State: string(GrantActive)}, "the gate started again")
 }

@@ -32,7 +32,7 @@ func (g *Gate) Requests(ctx context.Context, by identity.SignIn, f Filter) ([]Re
 func (g *Gate) Inbox(ctx context.Context, by identity.SignIn) ([]Request, error) {
 	p := g.Policy()
 	return g.list(ctx, Filter{State: string(RequestPending)}, func(r Request) bool {
-		_, err := mayDecide(p, by.User, r)
+		_, err := mayDecide(p, by.User, r, g.clock.Now())
 		return err == nil
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/mattn/go-sqlite3"
 
@@ -33,9 +32,6 @@ type tx struct {
 func (t *tx) Log(e audit.Event) error {
 	if t.encode == nil {
 		return errors.New("store: a view cannot log")
-	}
-	if e.Time.IsZero() {
-		e.Time = time.Now()
 	}
 	p, err := t.encode.Encode(e, t.counter+1)
 	if err != nil {

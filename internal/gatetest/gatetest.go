@@ -110,6 +110,7 @@ type Options struct {
 	Scopes  map[string][]string // default: what each protocol enforces here
 	CI      *CI                 // vouches for pipelines; nil: nobody does
 	Faults  *durable.Faults     // of the log and the recordings
+	Now     func() time.Time    // the log's clock; default: time.Now
 	Logger  *slog.Logger
 }
 
@@ -159,7 +160,7 @@ func (f *Fixture) open(t testing.TB) {
 	t.Helper()
 	o := f.o
 	var err error
-	f.Log, err = audit.Open(audit.Config{Dir: filepath.Join(f.Dir, "audit"), Node: "gate", Faults: o.Faults, Logger: o.Logger})
+	f.Log, err = audit.Open(audit.Config{Dir: filepath.Join(f.Dir, "audit"), Node: "gate", Faults: o.Faults, Logger: o.Logger, Now: o.Now})
 	must(t, err)
 	f.Store, err = store.Open(filepath.Join(f.Dir, "state.db"), f.Log)
 	must(t, err)

@@ -10,14 +10,14 @@ var shown = []Guard{
 	},
 	{
 		"session.may-decide", "session/decide.go",
-		"\t\td, err := mayDecide(p, s.User, r)\n\t\tif err != nil {",
-		"\t\td, err := mayDecide(p, s.User, r)\n\t\tif false && err != nil {",
+		"\t\td, err := mayDecide(p, s.User, r, g.clock.Now())\n\t\tif err != nil {",
+		"\t\td, err := mayDecide(p, s.User, r, g.clock.Now())\n\t\tif false && err != nil {",
 		"./session", "TestNobodyDecidesOnTheirOwn", "administrators approve themselves",
 	},
 	{
 		"session.may-deny", "session/decide.go",
-		"if _, err := mayDecide(p, s.User, r); err != nil {",
-		"if _, err := mayDecide(p, s.User, r); false && (err != nil) {",
+		"if _, err := mayDecide(p, s.User, r, g.clock.Now()); err != nil {",
+		"if _, err := mayDecide(p, s.User, r, g.clock.Now()); false && (err != nil) {",
 		"./session", "TestOnlyThoseWhoMayDecide", "an endpoint that assigns rights lacks its own check",
 	},
 	{

@@ -6,6 +6,7 @@ var lists = [][]Guard{
 	approvals,
 	archive,
 	audit,
+	clocks,
 	command,
 	config,
 	credential,

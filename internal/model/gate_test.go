@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,16 +33,20 @@ var users = map[string]identity.User{"alice": gatetest.Alice, "bob": gatetest.Bo
 
 // policies are the rules that may be in force.
 var policies = []map[string]rule{
-	{"reader": {1, time.Hour}, "writer": {2, time.Hour}, "owner": {0, time.Hour}},
+	{"reader": {1, time.Hour}, "writer": {2, time.Hour}, "owner": {0, time.Hour}, glass: {0, time.Hour}},
 	{"reader": {2, time.Hour}, "writer": {1, 30 * time.Minute}, "owner": {0, time.Hour}},
-	{"reader": {0, 10 * time.Minute}, "owner": {1, time.Hour}},
+	{"reader": {0, 10 * time.Minute}, "owner": {1, time.Hour}, "writer": {1, time.Hour}, glass: {0, 20 * time.Minute}},
 }
 
 func hcl(rules map[string]rule) string {
 	var b strings.Builder
 	for role, r := range rules {
-		fmt.Fprintf(&b, "rule %q {\ntarget = { name = \"orders\" }\nrole = [%q]\nwho = { groups = [\"engineering\"] }\nlongest = \"%dm\"\ndefault = \"%dm\"\ntimeout = \"%dm\"\nextensions = %d\nreason = \"required\"\n",
-			role, role, int(r.longest.Minutes()), int(standard.Minutes()), int(timeout.Minutes()), extensions)
+		kind, more := "rule", ""
+		if role == glass {
+			kind, role, more = "break_glass", "writer", fmt.Sprintf("review = { groups = [\"security\"], within = \"%dm\" }\n", int(within.Minutes()))
+		}
+		fmt.Fprintf(&b, "%s \"%s-%s\" {\ntarget = { name = \"orders\" }\nrole = [%q]\nwho = { groups = [\"engineering\"] }\nlongest = \"%dm\"\ndefault = \"%dm\"\ntimeout = \"%dm\"\nextensions = %d\nreason = \"required\"\n%s",
+			kind, kind, role, role, int(r.longest.Minutes()), int(standard.Minutes()), int(timeout.Minutes()), extensions, more)
 		if r.yes > 0 {
 			fmt.Fprintf(&b, "approve {\ncount = %d\nfrom = { groups = [\"dba\"] }\n}\n", r.yes)
 		}
@@ -84,9 +89,20 @@ type trial struct {
 	signs map[string]identity.SignIn
 	dir   string
 
+	tokens []grantToken
+	// How far the wall clock is from the bubble's, and the furthest since the gate started:
+	// its own clock does not go back.
+	off, ahead atomic.Int64
+
 	mu     sync.Mutex
 	in     int    // writes and syncs until the crash; 0: none is meant
 	frozen string // the disk at that moment
+}
+
+// A grantToken is a token of the grant of a request.
+type grantToken struct {
+	token identity.Token
+	r     int
 }
 
 // A connection is a client: its session once let through, and how that ended.
@@ -127,10 +143,25 @@ func history(t *testing.T, rt *rapid.T) {
 }
 
 func (h *trial) open() {
-	h.f = gatetest.New(h.t, gatetest.Options{Dir: h.dir, Rules: hcl(h.w.rules), Faults: &durable.Faults{
-		Write: func(_ string, n int) (int, error) { h.freeze(); return n, nil },
-		Sync:  func(string) error { h.freeze(); return nil },
-	}})
+	h.f = gatetest.New(h.t, gatetest.Options{
+		Dir: h.dir, Rules: hcl(h.w.rules), Now: h.now,
+		Config: func(c *session.Config) {
+			c.Clock = func() time.Time { return time.Now().Add(time.Duration(h.off.Load())) }
+		},
+		Faults: &durable.Faults{
+			Write: func(_ string, n int) (int, error) { h.freeze(); return n, nil },
+			Sync:  func(string) error { h.freeze(); return nil },
+		},
+	})
+}
+
+// now is the gate's time.
+func (h *trial) now() time.Time { return time.Now().Add(time.Duration(h.ahead.Load())) }
+
+// reset is what a start does to the gate's time: it goes by the wall clock anew.
+func (h *trial) reset() time.Time {
+	h.ahead.Store(h.off.Load())
+	return h.now()
 }
 
 // freeze copies the disk as it is at the moment that a crash was drawn for.
@@ -158,17 +189,19 @@ func (h *trial) actions() map[string]func(*rapid.T) {
 	ops := map[string]func(*rapid.T){
 		"ask": h.ask, "connect": h.connect, "approve": h.approve, "decide": h.decide, "withdraw": h.withdraw, "extend": h.extend,
 		"release": h.release, "revoke": h.revoke, "kill": h.kill, "hang up": h.hang, "disable": h.disable, "sign": h.sign, "reload": h.reload, "retract": h.retract,
+		"break glass": h.breakGlass, "review": h.review, "token": h.token, "use": h.use,
 	}
 	actions := map[string]func(*rapid.T){
 		"":      h.agree,
-		"sleep": h.sleep, "stop": h.restart, "crash": h.crash, "race": h.race,
+		"sleep": h.sleep, "clock": h.clock, "stop": h.restart, "crash": h.crash, "race": h.race,
 		"crash in the middle": func(rt *rapid.T) {
 			at := rapid.IntRange(1, 12).Draw(rt, "writes until the crash")
 			op := ops[rapid.SampledFrom(slices.Sorted(maps.Keys(ops))).Draw(rt, "of")]
-			before := h.w.clone()
+			before, tokens := h.w.clone(), len(h.tokens)
 			h.arm(at)
 			defer h.arm(0) // op may find nothing to be done with
 			op(rt)
+			h.tokens = h.tokens[:tokens] // one of this step may be there or not
 			h.crashed(before)
 		},
 	}
@@ -182,7 +215,7 @@ func pass(d time.Duration) { <-time.After(d) }
 // step does something to the gate and to the model, which must agree whether it may be.
 func (h *trial) step(what string, real func(context.Context) error, model func(time.Time) bool) {
 	pass(time.Millisecond) // no two things begin in the same moment
-	now := time.Now()
+	now := h.now()
 	err := real(h.t.Context())
 	if say, ok := session.Message(err); err != nil && !ok {
 		h.t.Fatalf("%s: %v (%s)", what, err, say)
@@ -214,33 +247,48 @@ func draw[T any](rt *rapid.T, what string, from ...T) T {
 	return rapid.SampledFrom(from).Draw(rt, what)
 }
 
-func (h *trial) wish(rt *rapid.T) (who, role, reason string, asked time.Duration) {
-	return draw(rt, "who", "alice", "alice", "eve", "bob"), draw(rt, "role", "reader", "writer", "owner"), draw(rt, "reason", "INC-1", "INC-2"),
-		draw(rt, "asked", 0, 5*time.Minute, 20*time.Minute, time.Hour)
+func (h *trial) wish(rt *rapid.T) *request {
+	role := draw(rt, "role", "reader", "writer", "owner")
+	return &request{
+		who: draw(rt, "who", "alice", "alice", "eve", "bob"), role: role, rule: role, reason: draw(rt, "reason", "INC-1", "INC-2"),
+		asked: draw(rt, "asked", 0, 5*time.Minute, 20*time.Minute, time.Hour),
+	}
 }
 
-func (h *trial) ask(rt *rapid.T) {
-	who, role, reason, asked := h.wish(rt)
-	h.step("ask", func(ctx context.Context) error {
-		_, err := h.f.Ask(ctx, h.signs[who], here, session.NewRequest{Target: "orders", Role: role, Reason: reason, Duration: asked})
+func (h *trial) ask(rt *rapid.T) { h.page("ask", h.wish(rt)) }
+
+func (h *trial) breakGlass(rt *rapid.T) {
+	r := h.wish(rt)
+	r.role, r.rule = "writer", glass
+	h.page("break glass", r)
+}
+
+func (h *trial) page(what string, r *request) {
+	r.keep = true
+	h.step(what, func(ctx context.Context) error {
+		_, err := h.f.Ask(ctx, h.signs[r.who], here, session.NewRequest{Target: "orders", Role: r.role, Reason: r.reason, Duration: r.asked, BreakGlass: r.rule == glass})
 		return err
-	}, func(now time.Time) bool { return h.w.ask(who, role, reason, asked, nil, &conn{}, true, now) })
+	}, func(now time.Time) bool { return h.w.ask(r, &conn{}, now) })
 }
 
 func (h *trial) connect(rt *rapid.T) {
-	who, role, reason, asked := h.wish(rt)
-	if asked > h.w.rules[role].longest { // its page could mend that, and would hold it: another story
-		asked = 0
+	r := h.wish(rt)
+	if r.asked > h.w.rules[r.rule].longest { // its page could mend that, and would hold it: another story
+		r.asked = 0
 	}
-	ask := session.Ask{
-		Target: "orders", Role: role, Reason: reason, Duration: asked, Proof: identity.Proof{Kind: identity.ByBrowser, SignIn: h.signs[who].ID},
-		Client: session.Client{Protocol: "postgres", Address: netip.AddrPortFrom(here, 50000)},
-	}
+	h.enter("connect", session.Ask{
+		Role: r.role, Reason: r.reason, Duration: r.asked, Proof: identity.Proof{Kind: identity.ByBrowser, SignIn: h.signs[r.who].ID},
+	}, func(c *conn, now time.Time) bool { return h.w.ask(r, c, now) })
+}
+
+// enter is a client that connects, and what the model says of it.
+func (h *trial) enter(what string, ask session.Ask, model func(*conn, time.Time) bool) {
+	ask.Target, ask.Client = "orders", session.Client{Protocol: "postgres", Address: netip.AddrPortFrom(here, 50000)}
 	ctx, hangUp := context.WithCancel(context.Background())
 	c := &connection{hangUp: hangUp, done: make(chan struct{}), opened: make(chan struct{})}
 	f, refused := h.f, make(chan error, 1)
 	m := &conn{}
-	h.step("connect", func(context.Context) error {
+	h.step(what, func(context.Context) error {
 		go func() {
 			defer close(c.done)
 			s, err := f.Open(ctx, ask, func(string) error { return nil })
@@ -264,12 +312,52 @@ func (h *trial) connect(rt *rapid.T) {
 		}
 	}, func(now time.Time) bool {
 		h.conns, h.w.conns = append(h.conns, c), append(h.w.conns, m)
-		if !h.w.ask(who, role, reason, asked, nil, m, false, now) {
+		if !model(m, now) {
 			m.state = "ended"
 			return false
 		}
 		return true
 	})
+}
+
+func (h *trial) token(rt *rapid.T) {
+	r, id := h.grant(rt)
+	by := draw(rt, "by", r.who, r.who, "eve")
+	h.step("token", func(ctx context.Context) error {
+		token, _, err := h.f.GrantToken(ctx, h.signs[by], id)
+		if err == nil {
+			h.tokens = append(h.tokens, grantToken{token, slices.Index(h.w.requests, r)})
+		}
+		return err
+	}, func(time.Time) bool { return h.w.own(by, r, r.grant, "active") })
+}
+
+// use connects with a token, of whatever became of its grant.
+func (h *trial) use(rt *rapid.T) {
+	if len(h.tokens) == 0 {
+		rt.Skip("none")
+	}
+	k := rapid.SampledFrom(h.tokens).Draw(rt, "token")
+	r := h.w.requests[k.r]
+	h.enter("use", session.Ask{Role: r.role, Proof: identity.Proof{Kind: identity.ByToken, Token: k.token}},
+		func(c *conn, _ time.Time) bool { return use(r, c) })
+}
+
+func (h *trial) review(rt *rapid.T) {
+	r, id := h.some(rt, "review", func(r *request) bool { return r.review != "" })
+	by := draw(rt, "by", "sam", "sam", "bob", r.who)
+	grant := h.stored().request(id).Grant
+	h.step("review", func(ctx context.Context) error { return h.f.DoReview(ctx, h.signs[by], grant, "all was well") },
+		func(time.Time) bool { return h.w.reviewed(by, r) })
+}
+
+// clock sets the wall clock of the gate's machine, which is noticed within a minute.
+func (h *trial) clock(rt *rapid.T) {
+	h.off.Add(int64(draw(rt, "by", -time.Hour, -7*time.Minute, 3*time.Minute, 25*time.Minute, time.Hour)))
+	h.ahead.Store(max(h.ahead.Load(), h.off.Load()))
+	pass(time.Minute)
+	synctest.Wait()
+	h.w.sweep(h.now())
 }
 
 // some draws one of the things that there are; nothing happens where there is none.
@@ -327,7 +415,9 @@ func (h *trial) decide(rt *rapid.T) {
 func (h *trial) withdraw(rt *rapid.T) {
 	r, id := h.some(rt, "request", mostly(rt, isPending))
 	by := draw(rt, "by", r.who, r.who, "sam")
-	h.step("withdraw", func(ctx context.Context) error { return h.f.Withdraw(ctx, h.signs[by], id) }, func(time.Time) bool { return h.w.withdraw(by, r) })
+	h.step("withdraw", func(ctx context.Context) error { return h.f.Withdraw(ctx, h.signs[by], id) }, func(time.Time) bool {
+		return h.w.own(by, r, r.state, "pending") && h.w.close(r, "withdrawn")
+	})
 }
 
 func (h *trial) extend(rt *rapid.T) {
@@ -337,18 +427,16 @@ func (h *trial) extend(rt *rapid.T) {
 	h.step("extend", func(ctx context.Context) error {
 		_, err := h.f.Ask(ctx, h.signs[by], here, session.NewRequest{Extends: id, Reason: "more", Duration: asked})
 		return err
-	}, func(now time.Time) bool { return h.w.ask(by, "", "more", asked, r, &conn{}, true, now) })
+	}, func(now time.Time) bool {
+		return h.w.ask(&request{who: by, role: r.role, rule: r.rule, reason: "more", asked: asked, extends: r, keep: true}, &conn{}, now)
+	})
 }
 
 func (h *trial) release(rt *rapid.T) {
 	r, id := h.grant(rt)
 	by := draw(rt, "by", r.who, r.who, "sam")
 	h.step("release", func(ctx context.Context) error { return h.f.Release(ctx, h.signs[by], id) }, func(time.Time) bool {
-		if !h.w.standing(by) || by != r.who || !isActive(r) {
-			return false
-		}
-		h.w.end(r, "released", "released")
-		return true
+		return h.w.own(by, r, r.grant, "active") && h.w.end(r, "released", "released")
 	})
 }
 
@@ -356,11 +444,7 @@ func (h *trial) revoke(rt *rapid.T) {
 	r, id := h.grant(rt)
 	by := who(rt)
 	h.step("revoke", func(ctx context.Context) error { return h.f.Revoke(ctx, h.signs[by], id, "") }, func(time.Time) bool {
-		if !h.w.mayCut(by, r) || !isActive(r) {
-			return false
-		}
-		h.w.end(r, "revoked", "revoked")
-		return true
+		return h.w.mayCut(by, r) && isActive(r) && h.w.end(r, "revoked", "revoked")
 	})
 }
 
@@ -377,7 +461,7 @@ func (h *trial) race(rt *rapid.T) {
 	var answers [2]answer
 	var both sync.WaitGroup
 	pass(time.Millisecond)
-	now := time.Now()
+	now := h.now()
 	for n := range answers {
 		a := answer{draw(rt, "who", "bob", "carol", "eve", h.w.requests[i].who), rapid.Bool().Draw(rt, "yes")}
 		answers[n] = a
@@ -398,7 +482,7 @@ func (h *trial) race(rt *rapid.T) {
 			a := answers[n]
 			var may bool
 			if a.by == h.w.requests[i].who && !a.yes {
-				may = w.withdraw(a.by, w.requests[i])
+				may = w.own(a.by, w.requests[i], w.requests[i].state, "pending") && w.close(w.requests[i], "withdrawn")
 			} else {
 				may = w.decide(a.by, w.requests[i], a.yes, 0, now)
 			}
@@ -431,11 +515,7 @@ func (h *trial) kill(rt *rapid.T) {
 	by := who(rt)
 	c := h.w.conns[i]
 	h.step("kill", func(ctx context.Context) error { return h.f.Kill(ctx, h.signs[by], h.conns[i].id, "") }, func(time.Time) bool {
-		if !h.w.mayCut(by, c.r) {
-			return false
-		}
-		c.state, c.cause = "ended", "killed"
-		return true
+		return h.w.mayCut(by, c.r) && set(c, conn{"ended", "killed", c.r})
 	})
 }
 
@@ -522,7 +602,7 @@ func (h *trial) sleep(rt *rapid.T) {
 	for range minutes { // one by one: what passes at once has no order
 		pass(time.Minute)
 		synctest.Wait()
-		h.w.sweep(time.Now())
+		h.w.sweep(h.now())
 	}
 }
 
@@ -535,7 +615,7 @@ func (h *trial) restart(rt *rapid.T) {
 	h.stop(rt)
 	rules := rapid.SampledFrom(policies).Draw(rt, "rules") // changed while nobody looked
 	h.w.rules = rules
-	h.w.changed(time.Now())
+	h.w.changed(h.reset())
 	h.open()
 	synctest.Wait()
 }
@@ -552,6 +632,7 @@ func (h *trial) over(cause string) {
 func (h *trial) crash(*rapid.T) {
 	h.f.Crash(h.t)
 	h.over("crashed")
+	h.w.sweep(h.reset())
 	h.open()
 	synctest.Wait()
 }

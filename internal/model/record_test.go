@@ -20,6 +20,7 @@ import (
 type state struct {
 	requests []session.Request // oldest first
 	grants   map[string]session.Grant
+	reviews  map[string]session.Review // by their grants
 	sessions map[string]session.Record
 	disabled map[string]bool
 	standing map[string]bool // sign-ins
@@ -35,7 +36,7 @@ func (s state) request(id string) session.Request {
 }
 
 func (h *trial) stored() state {
-	s := state{grants: map[string]session.Grant{}, sessions: map[string]session.Record{}, disabled: map[string]bool{}, standing: map[string]bool{}}
+	s := state{grants: map[string]session.Grant{}, reviews: map[string]session.Review{}, sessions: map[string]session.Record{}, disabled: map[string]bool{}, standing: map[string]bool{}}
 	err := h.f.Store.View(h.t.Context(), func(t session.Tx) error {
 		var err error
 		if s.requests, err = t.Requests(session.Filter{}); err != nil {
@@ -45,6 +46,13 @@ func (h *trial) stored() state {
 		grants, err := t.Grants(session.Filter{})
 		for _, g := range grants {
 			s.grants[g.ID] = g
+		}
+		if err != nil {
+			return err
+		}
+		reviews, err := t.Reviews(session.Filter{})
+		for _, v := range reviews {
+			s.reviews[v.ID] = v
 		}
 		if err != nil {
 			return err
@@ -82,7 +90,7 @@ func (h *trial) holds() map[string]string {
 		r := s.request(id)
 		var yes []string
 		for _, a := range r.Approvals {
-			if a.Yes && a.Rule == "" {
+			if a.Yes && a.Rule == "" && !(a.Void && r.State == session.RequestApproved) {
 				yes = append(yes, fmt.Sprint(a.By.Subject, " ", cmp.Or(a.Duration, r.Input.Duration, standard)))
 			}
 		}
@@ -93,6 +101,9 @@ func (h *trial) holds() map[string]string {
 		all[fmt.Sprint("request ", i)] = fmt.Sprint(r.User.Subject, " as ", r.Input.Role, " ", r.Input.Duration, " keep ", r.Keep, " until ", r.TimesOut.UTC(), " yes ", yes, ": ", r.State)
 		if g, ok := s.grants[r.Grant]; ok && g.Request == id {
 			all[fmt.Sprint("grant ", i)] = fmt.Sprint(g.State, " ", g.Starts.UTC(), " to ", g.Ends.UTC(), " extended ", g.Times)
+			if v, ok := s.reviews[g.ID]; ok {
+				all[fmt.Sprint("review ", i)] = fmt.Sprint(v.State, " by ", v.Due.UTC())
+			}
 		}
 	}
 	for i, c := range h.conns {
@@ -126,7 +137,10 @@ func (w *world) says() map[string]string {
 		slices.Sort(yes)
 		all[fmt.Sprint("request ", i)] = fmt.Sprint(r.who, " as ", r.role, " ", r.asked, " keep ", r.keep, " until ", r.until.UTC(), " yes ", yes, ": ", r.state)
 		if r.grant != "" {
-			all[fmt.Sprint("grant ", i)] = fmt.Sprint(r.grant, " ", r.starts.UTC(), " to ", r.ends.UTC(), " extended ", r.times)
+			all[fmt.Sprint("grant ", i)] = fmt.Sprint(r.grant, " ", r.starts.UTC(), " to ", r.ends.UTC(), " extended ", r.times-1)
+		}
+		if r.review != "" {
+			all[fmt.Sprint("review ", i)] = fmt.Sprint(r.review, " by ", r.owed.UTC())
 		}
 	}
 	for i, c := range w.conns {
@@ -193,6 +207,9 @@ func (h *trial) crashed(before *world) {
 	for _, c := range before.conns {
 		before.leave(c, "crashed")
 	}
+	now := h.reset()
+	before.sweep(now)
+	h.w.sweep(now)
 	h.open()
 	synctest.Wait()
 	h.adopt(before)
@@ -219,6 +236,9 @@ func (h *trial) adopt(before *world) {
 		if holds[grant] == old[grant] {
 			r.grant, r.starts, r.said, r.ends, r.times = was.grant, was.starts, was.said, was.ends, was.times
 		}
+		if review := fmt.Sprint("review ", i); holds[review] == old[review] {
+			r.review, r.owed = was.review, was.owed
+		}
 	}
 	for i, c := range h.w.conns {
 		switch holds[fmt.Sprint("connection ", i)] {
@@ -233,16 +253,22 @@ func (h *trial) adopt(before *world) {
 // A tale is what the log tells of one thing.
 type tale struct {
 	state     string
-	approvals map[string]time.Duration // by whom, and for how long; 0: as asked
+	approvals map[string]yes // by whom
 	asked     time.Duration
 	ends      time.Time
 	by, under string
 }
 
+// A yes is for how long, 0: as asked, and by whom as a grant names them.
+type yes struct {
+	long time.Duration
+	name string
+}
+
 // outcomes are the entries that end what they are about, and the state after them.
 var outcomes = map[string]string{
 	audit.RequestApproved: "approved", audit.RequestDenied: "denied", audit.RequestWithdrawn: "withdrawn", audit.RequestTimedOut: "timed-out",
-	audit.GrantExpired: "expired", audit.GrantRevoked: "revoked", audit.GrantReleased: "released", audit.SessionEnded: "ended",
+	audit.GrantExpired: "expired", audit.GrantRevoked: "revoked", audit.GrantReleased: "released", audit.SessionEnded: "ended", audit.ReviewDone: "done",
 }
 
 // told reads the log from its beginning: everything in the store is told by it, once
@@ -270,6 +296,9 @@ func (h *trial) told() {
 	for _, r := range s.requests {
 		check(r.ID, string(r.State))
 	}
+	for id, v := range s.reviews {
+		check("review of "+id, v.State)
+	}
 	for id, r := range s.sessions {
 		check(id, map[bool]string{true: "live", false: "ended"}[r.Live])
 	}
@@ -287,7 +316,8 @@ func tell(log map[string]*tale, e audit.Entry) error {
 		Decision struct{ Duration time.Duration } `json:"decision"`
 	}
 	kind, _, _ := strings.Cut(e.Type, ".")
-	id := map[string]string{"request": e.Request, "approval": e.Request, "grant": e.Grant, "session": e.Session}[kind]
+	review := "review of " + e.Grant
+	id := map[string]string{"request": e.Request, "approval": e.Request, "grant": e.Grant, "session": e.Session, "glass": review, "review": review}[kind]
 	if id == "" {
 		return nil
 	}
@@ -297,7 +327,7 @@ func tell(log map[string]*tale, e audit.Entry) error {
 	t := log[id]
 	switch e.Type {
 	case audit.RequestCreated:
-		log[id] = &tale{state: "pending", by: e.Actor, approvals: map[string]time.Duration{}, asked: body.Decision.Duration}
+		log[id] = &tale{state: "pending", by: e.Actor, approvals: map[string]yes{}, asked: body.Decision.Duration}
 		return nil
 	case audit.SessionStarted:
 		if g := log[e.Grant]; g == nil || g.state != "active" || !e.When().Before(g.ends) {
@@ -307,23 +337,30 @@ func tell(log map[string]*tale, e audit.Entry) error {
 		return nil
 	case audit.GrantActive, audit.GrantExtended:
 		return granted(log, e, body.Ends)
+	case audit.GlassBroken: // once more where its grant is lengthened
+		log[id] = &tale{state: "open", by: e.Actor}
+		return nil
+	case audit.ReviewOverdue:
+		return nil
 	}
 	if t == nil {
 		return fmt.Errorf("nothing began that this is about")
 	}
 	switch {
-	case t.state != "pending" && t.state != "active" && t.state != "live":
+	case !slices.Contains([]string{"pending", "active", "live", "open"}, t.state):
 		return fmt.Errorf("it has its outcome, %s", t.state)
 	case e.Type == audit.ApprovalGiven:
 		if _, again := t.approvals[e.Actor]; again || e.Actor == t.by {
 			return fmt.Errorf("%s says yes again, or to their own", e.Actor)
 		}
-		t.approvals[e.Actor] = body.Approval.Duration
+		t.approvals[e.Actor] = yes{body.Approval.Duration, fmt.Sprint(body.By)}
 	case e.Type == audit.ApprovalTaken:
 		if _, given := t.approvals[e.Actor]; !given {
 			return fmt.Errorf("%s takes back a yes that they did not give", e.Actor)
 		}
 		delete(t.approvals, e.Actor)
+	case e.Type == audit.ReviewDone && e.Actor == t.by:
+		return fmt.Errorf("%s reviews what they did themselves", e.Actor)
 	case outcomes[e.Type] == "":
 		return fmt.Errorf("what is that")
 	default:
@@ -336,7 +373,7 @@ func tell(log map[string]*tale, e audit.Entry) error {
 func granted(log map[string]*tale, e audit.Entry, ends time.Time) error {
 	var body struct {
 		Starts time.Time `json:"starts"`
-		Scope  any       `json:"scope"`
+		By     []string  `json:"by"`
 		More   string    `json:"by_request"`
 	}
 	if err := json.Unmarshal(e.Body, &body); err != nil {
@@ -346,7 +383,7 @@ func granted(log map[string]*tale, e audit.Entry, ends time.Time) error {
 	if body.More != "" {
 		r = log[body.More]
 	}
-	if r == nil || r.state != "approved" || len(r.approvals) == 0 {
+	if r == nil || r.state != "approved" || len(r.approvals) == 0 || len(body.By) == 0 {
 		return fmt.Errorf("a grant out of %+v", r)
 	}
 	was := time.Time{}
@@ -354,9 +391,15 @@ func granted(log map[string]*tale, e audit.Entry, ends time.Time) error {
 		was = g.ends
 	}
 	approved := r.asked
-	for _, d := range r.approvals {
-		if d > 0 {
-			approved = min(approved, d)
+	for _, name := range body.By {
+		said := false
+		for _, a := range r.approvals {
+			if a.name == name {
+				said, approved = true, min(approved, cmp.Or(a.long, approved))
+			}
+		}
+		if !said {
+			return fmt.Errorf("%s is said to have approved it, and did not", name)
 		}
 	}
 	if last := e.When().Add(approved + time.Second); ends.After(last) && !ends.Equal(was) {
