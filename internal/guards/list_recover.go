@@ -21,7 +21,7 @@ var recovery = []Guard{
 	},
 	{
 		"session.policy-at-start", "session/recover.go",
-		`return g.recheck(ctx, Filter{State: string(GrantActive)}, "the policy changed")`,
+		`return g.recheck(ctx, Filter{State: string(GrantActive)}, "the gate started again")`,
 		`return nil`,
 		"./session", "TestPolicyThatChangedWhileTheGateWasDownCuts", "live connections outlive the grant",
 	},
