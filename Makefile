@@ -14,7 +14,7 @@ VERSION ?=
 # what follows a failure, not the disk, so they get a file system in memory where there
 # is one with room. Benchmarks stay on the disk.
 MEMORY := $(shell test -w /dev/shm && ! grep -q ' /dev/shm .*noexec' /proc/mounts && test "$$(df --output=avail -k /dev/shm | tail -n 1)" -gt 4000000 && echo /dev/shm)
-test guards guards-changed fuzz thousand: export TMPDIR := $(or $(MEMORY),$(TMPDIR),/tmp)
+test guards guards-changed fuzz thousand five-thousand: export TMPDIR := $(or $(MEMORY),$(TMPDIR),/tmp)
 
 .PHONY: help
 help: ## list the targets
@@ -90,6 +90,10 @@ fuzz: setup ## run every fuzz target FUZZTIME long (a count of runs, 20000x)
 .PHONY: thousand
 thousand: setup ## cut a thousand live sessions of a real PostgreSQL in one instant
 	go test -count=1 -v -timeout 10m -run TestManyLiveSessionsAreCutInTime ./protocols/postgres -args -sessions $(or $(SESSIONS),1000)
+
+.PHONY: five-thousand
+five-thousand: setup ## cut five thousand live sessions of a small server in one instant (ulimit -n 20000)
+	go test -count=1 -v -timeout 10m -run TestManyLiveSessionsAreCutInTime ./protocols/postgres -args -small -sessions $(or $(SESSIONS),5000)
 
 .PHONY: bench
 bench: setup build ## compare the gate with a direct connection

@@ -34,7 +34,12 @@ import (
 	"github.com/sallyport/sallyport/session"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if socket := os.Getenv(worldSocket); socket != "" {
+		os.Exit(runWorld(socket))
+	}
+	os.Exit(pgtest.Main(m))
+}
 
 // fixed is a secret that a test names.
 type fixed []byte
