@@ -161,6 +161,10 @@ func TestWhatIsRefused(t *testing.T) {
 		{"archive", "  min_version = 1\n", "  min_version = 1\n  archive {\n    url = \"http://git.example.com/a.tar.gz\"\n  }\n", "Not an archive"},
 		{"archive too often", "  min_version = 1\n", "  min_version = 1\n  archive {\n    url = \"https://git.example.com/a\"\n    every = \"1s\"\n  }\n", "from 10s to 24h"},
 		{"archive's credential", "  min_version = 1\n", "  min_version = 1\n  archive {\n    url = \"https://git.example.com/a\"\n    credential = \"x\"\n  }\n", "No such credential"},
+		{"protocol", `listen "postgres"`, `listen "mysql"`, "Unknown protocol"},
+		{"version below zero", `min_version = 1`, `min_version = -1`, "Below zero"},
+		{"no end of a handshake", `handshake              = "20s"`, `handshake = "0s"`, "Not a duration here"},
+		{"a long sign-in", `sign_in                = "5m"`, `sign_in = "24h"`, "at most 15m0s"},
 		{"unknown block", `store {`, `stoer {`, `Did you mean "store"?`},
 		{"block twice", `store {`, "store {\n path = \"/tmp/x\"\n}\nstore {", "Duplicate store block"},
 	} {
@@ -350,6 +354,10 @@ func TestMissingFile(t *testing.T) {
 	_, err := Load(filepath.Join(t.TempDir(), "proxy.hcl"), protocols)
 	if err == nil || !strings.Contains(err.Error(), "type: sallyport init") {
 		t.Fatalf("%v", err)
+	}
+	dir, text := machine(t)
+	if _, report := load(t, dir, text+strings.Repeat("#", MaxSize)); !strings.Contains(report, "is larger than 1048576 bytes") {
+		t.Errorf("a file without an end: %.200s", report)
 	}
 }
 

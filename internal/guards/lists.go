@@ -9,6 +9,7 @@ var lists = [][]Guard{
 	clocks,
 	command,
 	config,
+	configLate,
 	credential,
 	demo,
 	devidp,
