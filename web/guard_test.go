@@ -271,6 +271,9 @@ func TestTokenKindsStayApart(t *testing.T) {
 	nobody.do("GET", "/grants", nil, map[string]string{"Authorization": "Bearer " + f.login(t, "alice"), "Accept": "application/json"}).want(t, 401, "You are not signed in")
 
 	api := f.login(t, "alice")
+	for _, scheme := range []string{"Basic", "Token", ""} {
+		nobody.do("GET", "/api/v1/whoami", nil, map[string]string{"Authorization": scheme + " " + api}).want(t, 401, "sallyport login")
+	}
 	_, err := f.gate.Open(t.Context(), session.Ask{Target: "orders", Role: "reader", Proof: identity.Proof{Kind: identity.ByToken, Token: identity.Token(api)}}, nil)
 	if say, _ := session.Message(err); !strings.Contains(say, "that token is not valid") {
 		t.Errorf("an API token at a target's door: %v", err)
@@ -411,6 +414,9 @@ func TestCommandLineCertificate(t *testing.T) {
 	}
 	if f.counts(t)[audit.CertIssued] != 1 {
 		t.Error("the certificate is not in the log")
+	}
+	for _, request := range []string{"none", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))} {
+		b.api("POST", "/api/v1/cli/token", "", cliExchange{Code: b.cliCode("alice", challenge), Verifier: verifier, Request: request}).want(t, 422, "not a signed PKCS #10 request")
 	}
 	der[len(der)-1] ^= 1 // the signature no longer proves possession
 	request = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))

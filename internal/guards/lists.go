@@ -49,5 +49,6 @@ var lists = [][]Guard{
 	store,
 	trailed,
 	web,
+	webLate,
 	webTemplates,
 }
