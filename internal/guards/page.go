@@ -3,6 +3,7 @@ package guards
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -23,12 +24,12 @@ func Page(before []byte, all []Guard, outcomes []Outcome) []byte {
 		rows[row(o.Guard)] = off
 	}
 	var b bytes.Buffer
-	noticed, area := 0, ""
-	for _, g := range all {
+	noticed, last := 0, ""
+	for _, g := range slices.SortedStableFunc(slices.Values(all), func(x, y Guard) int { return strings.Compare(area(x), area(y)) }) {
 		a, name, _ := strings.Cut(g.Name, ".")
-		if a != area {
+		if a != last {
 			fmt.Fprintf(&b, "\n## %s\n\n| guard | stands against | test | off |\n|---|---|---|---|\n", a)
-			area = a
+			last = a
 		}
 		off := rows[row(g)]
 		switch {
@@ -54,12 +55,18 @@ func Untried(page []byte, all []Guard) []Guard {
 	return keep(all, func(g Guard) bool { off := rows[row(g)]; return off == "" || strings.HasPrefix(off, "**") })
 }
 
+// area is the folder that a guard's name begins with.
+func area(g Guard) string {
+	a, _, _ := strings.Cut(g.Name, ".")
+	return a
+}
+
 // row is what a guard is known by on a page.
 func row(g Guard) string { return g.Name + " " + where(g) }
 
 func where(g Guard) string {
 	test := g.Test
-	if a, _, _ := strings.Cut(g.Name, "."); strings.TrimPrefix(g.Package, "./") != a {
+	if strings.TrimPrefix(g.Package, "./") != area(g) {
 		test = strings.TrimPrefix(g.Package, "./") + " " + test
 	}
 	return "`" + cell(test) + "`"
@@ -68,14 +75,14 @@ func where(g Guard) string {
 // rowsOf reads what a page says of each guard.
 func rowsOf(page []byte) map[string]string {
 	rows := map[string]string{}
-	area := ""
+	under := ""
 	for line := range strings.Lines(string(page)) {
 		line = strings.TrimSpace(line)
 		if a, ok := strings.CutPrefix(line, "## "); ok {
-			area = a
+			under = a
 		}
 		if cells := strings.Split(strings.Trim(line, "| "), " | "); len(cells) >= 4 {
-			rows[area+"."+cells[0]+" "+cells[len(cells)-2]] = cells[len(cells)-1]
+			rows[under+"."+cells[0]+" "+cells[len(cells)-2]] = cells[len(cells)-1]
 		}
 	}
 	return rows

@@ -123,7 +123,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if len(some) == 0 {
+	if len(some) == 0 && o.write == "" {
 		fmt.Println("guards: none changed")
 		return nil
 	}
