@@ -78,7 +78,7 @@ func TestBrokenConnections(t *testing.T) {
 		return slices.ContainsFunc(list[session.Request](t, bob, "requests", "?state=withdrawn"), func(other session.Request) bool { return other.ID == r.ID })
 	})
 	way.Open(t)
-	far.opened(t, "5m", "-c", "COPY (SELECT repeat('x', 100) FROM generate_series(1, 1000000000), pg_sleep(0.001)) TO STDOUT", "-o", "/dev/null")
+	far.opened(t, "5m", "-c", "COPY (SELECT repeat('x', 100) || generate_series(1, 1000000000)) TO STDOUT", "-o", "/dev/null")
 	sam := d.signedIn(t, "sam@example.com")
 	sam.live(t, 1)
 	way.Add(t, faulttest.Broken)

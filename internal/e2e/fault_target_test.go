@@ -15,6 +15,7 @@ import (
 func farTarget(t *testing.T) (*machine, *faulttest.Path) {
 	t.Helper()
 	m := newMachine(t)
+	m.alone(t)
 	way := faulttest.Start(t).Path(t, fmt.Sprintf("127.0.0.1:%d", m.pg.Port))
 	_, port, err := net.SplitHostPort(way.Address)
 	if err != nil {
@@ -79,7 +80,7 @@ func TestFaultsBetweenGateAndTarget(t *testing.T) {
 	way.Open(t)
 
 	// Broken in the middle of rows.
-	rows := again("-c", "COPY (SELECT repeat('x', 100) FROM generate_series(1, 1000000000), pg_sleep(0.001)) TO STDOUT", "-o", "/dev/null")
+	rows := again("-c", "COPY (SELECT repeat('x', 100) || generate_series(1, 1000000000)) TO STDOUT", "-o", "/dev/null")
 	sam.live(t, 1)
 	way.Add(t, faulttest.Broken)
 	if shown, err := rows.ends(t); err == nil || !strings.Contains(shown, "FATAL:  sallyport: ") {

@@ -26,6 +26,7 @@ const noticed = 60 * time.Second
 func TestClientsThatVanish(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
+	m.alone(t)
 	away := faulttest.NewNamespace(t)
 	_, port, _ := strings.Cut(m.Postgres, ":")
 	m.edit(t, m.config, `"127.0.0.1:`+port+`"`, `"0.0.0.0:`+port+`"`)
@@ -52,7 +53,7 @@ func TestClientsThatVanish(t *testing.T) {
 			term.says(t, "at the prompt")
 		}
 	}
-	psql("live", "-c", "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 1000000000)) TO STDOUT", "-o", "/dev/null")
+	psql("live", "-c", "COPY (SELECT repeat('x', 1000) || generate_series(1, 1000000000)) TO STDOUT", "-o", "/dev/null")
 	sam.live(t, 2)
 	eventually(t, "both to be at work", func() bool { return m.atWork(t) == 2 })
 
@@ -107,6 +108,7 @@ func (m *machine) atWork(t *testing.T) int {
 func TestTargetThatVanishes(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
+	m.alone(t)
 	away := faulttest.NewNamespace(t)
 	door := away.Listen(t)
 	passOn(t, door, fmt.Sprintf("127.0.0.1:%d", m.pg.Port))
@@ -120,7 +122,7 @@ func TestTargetThatVanishes(t *testing.T) {
 	again := func(args ...string) *terminal {
 		return m.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, args...)
 	}
-	comes := again("-c", "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 1000000000)) TO STDOUT", "-o", "/dev/null")
+	comes := again("-c", "COPY (SELECT repeat('x', 1000) || generate_series(1, 1000000000)) TO STDOUT", "-o", "/dev/null")
 	goes := again("-c", "CREATE TEMP TABLE t (x text)", "-c", "COPY t FROM STDIN")
 	feeding := make(chan struct{})
 	go func() {

@@ -57,6 +57,14 @@ func newMachine(t *testing.T) *machine {
 	return m
 }
 
+// alone gives the gate a PostgreSQL of its own, for tests that count what is there.
+func (m *machine) alone(t *testing.T) {
+	t.Helper()
+	m.pg = pgtest.New(t, 50)
+	m.write(t, "policy/policy/db-ca.crt", string(m.pg.CA))
+	m.write(t, "policy/policy/targets.hcl", target("orders", fmt.Sprintf("localhost:%d", m.pg.Port), "db-ca.crt", "orders-reader"))
+}
+
 // prepared has the provider, the database, Alice's key and free ports.
 func prepared(t *testing.T) *machine {
 	t.Helper()
