@@ -77,7 +77,7 @@ vuln: ## look for known vulnerabilities, where the database can be reached
 
 .PHONY: guards
 guards: setup ## turn the guards off one by one: all, or NAME=identity/oidc
-	go run ./internal/guards/run $(if $(NAME),$(NAME),--all)
+	go run ./internal/guards/run --write docs/guards.md $(if $(NAME),$(NAME),--all)
 
 .PHONY: guards-changed
 guards-changed: setup
