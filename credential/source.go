@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -99,6 +100,8 @@ func (c command) Read(ctx context.Context) (Secret, error) {
 	if err := cmd.Run(); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
+		} else if out.over.Load() { // it may have died of the pipe that is no longer read
+			err = errTooMuch
 		}
 		return Secret{}, fmt.Errorf("%s: %w", c.Where(), err)
 	}
@@ -116,11 +119,17 @@ func trimmed(value []byte, where string) (Secret, error) {
 }
 
 // limited does not embed its buffer: io.Copy would find ReadFrom and pass the limit by.
-type limited struct{ buf bytes.Buffer }
+type limited struct {
+	buf  bytes.Buffer
+	over atomic.Bool
+}
+
+var errTooMuch = fmt.Errorf("more than %d bytes, too much for a secret", MaxSize)
 
 func (l *limited) Write(p []byte) (int, error) {
 	if l.buf.Len()+len(p) > MaxSize {
-		return 0, fmt.Errorf("more than %d bytes, too much for a secret", MaxSize)
+		l.over.Store(true)
+		return 0, errTooMuch
 	}
 	return l.buf.Write(p)
 }

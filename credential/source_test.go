@@ -95,6 +95,7 @@ func TestSecretsThatAreRefused(t *testing.T) {
 		"exec:/nonexistent/program":                               "no such file",
 		"exec:/bin/true":                                          "is empty",
 		"exec:/usr/bin/head -c 100000 /dev/zero":                  "too much for a secret",
+		"exec:/usr/bin/yes":                                       "too much for a secret", // it dies of SIGPIPE
 	} {
 		source, err := Parse(from, "/")
 		if err != nil {

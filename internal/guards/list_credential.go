@@ -49,4 +49,10 @@ var credential = []Guard{
 		"cmd.Cancel = func() error { return nil }",
 		"./credential", "TestCommandEndsWithItsSession", "a sub-process outlives its session",
 	},
+	{
+		"credential.exec-too-much", "credential/source.go",
+		"} else if out.over.Load() {",
+		"} else if false && out.over.Load() {",
+		"./credential", "TestSecretsThatAreRefused", "unbounded input",
+	},
 }
