@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"testing"
@@ -51,18 +50,7 @@ func TestTargetThatVanishes(t *testing.T) {
 	for name := range targets {
 		ended[name] = make(chan error, 1)
 	}
-	if err := s.Listen(t.Context(), Listener{Name: "pour", Address: "127.0.0.1:0", Handler: pour}); err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(context.Background()) }()
-	t.Cleanup(func() {
-		_ = s.Close()
-		if err := <-served; !errors.Is(err, ErrServerClosed) {
-			t.Error(err)
-		}
-	})
-	client := dial(t, s.Addrs()[0].String())
+	client := dial(t, serve(t, s, pour))
 	defer client.Close() //nolint:errcheck // as above
 	for range targets {
 		<-dialed
