@@ -122,6 +122,7 @@ func (c *crew) stand(ctx context.Context, w *crowd, gather func(context.Context,
 		}
 	}
 	c.s.crowded = append(c.s.crowded, *w)
+	c.s.say(fmt.Sprintf("%d %s: there after %v, gone after %v", w.people, w.name, w.took.Round(time.Second), w.left.Round(time.Second)))
 	if w.longest > served {
 		return fmt.Errorf("somebody with a token waited %v", w.longest)
 	}
@@ -240,6 +241,7 @@ func (c *crew) gatherPages(ctx context.Context, w *crowd) (func(), error) {
 		if err != nil {
 			return leave, err
 		}
+		alice.HTTP.CloseIdleConnections() // they are none of the crowd
 		dialer := websocket.Dialer{NetDialContext: demorun.Dial, TLSClientConfig: &tls.Config{RootCAs: c.Roots, MinVersion: tls.VersionTLS12}, Jar: alice.HTTP.Jar}
 		for range perSignIn {
 			conn, _, err := dialer.DialContext(ctx, "wss"+strings.TrimPrefix(c.Web, "https")+"/live", http.Header{"Origin": {c.Web}}) //nolint:bodyclose // websocket.Dialer: it does not need to be closed

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -22,31 +25,53 @@ type kills struct {
 	asks []string // requests whose withdrawal was acknowledged in this life
 }
 
-func (s *soak) killed(ctx context.Context, rounds int) error {
+// perFolder is how many kills one folder sees. After each its record is verified from the
+// first entry on, which takes longer the longer it is.
+const perFolder = 20
+
+// killed kills the gate so often, in folders below dir.
+func (s *soak) killed(ctx context.Context, rounds int, dir string) error {
 	s.kills = &kills{}
+	if err := os.Mkdir(dir, 0o711); err != nil {
+		return err
+	}
 	for s.kills.rounds < rounds {
+		s.dir = filepath.Join(dir, strconv.Itoa(s.kills.rounds))
+		if err := s.killedIn(ctx, min(perFolder, rounds-s.kills.rounds)); err != nil {
+			return fmt.Errorf("after %d kills: %w", s.kills.rounds, err)
+		}
+		if err := os.RemoveAll(s.dir); err != nil {
+			return err
+		}
+		s.say(fmt.Sprintf("%d kills: %d acknowledged requests were looked for, %d lost", s.kills.rounds, s.kills.acknowledged, s.kills.lost))
+	}
+	return nil
+}
+
+// killedIn kills the gate so often over one folder, and looks at the end whether it serves.
+func (s *soak) killedIn(ctx context.Context, rounds int) error {
+	for range rounds {
 		began := time.Now()
 		d, err := demorun.Start(ctx, s.binary, s.dir)
 		if err != nil {
-			return fmt.Errorf("start after %d kills: %w", s.kills.rounds, err)
+			return err
 		}
-		s.kills.latest = max(s.kills.latest, time.Since(began))
+		if s.kills.rounds%perFolder > 0 { // the first start makes the folder
+			s.kills.latest = max(s.kills.latest, time.Since(began))
+		}
 		if err := s.oneLife(ctx, d); err != nil {
-			return fmt.Errorf("life %d: %w", s.kills.rounds, err)
+			return err
 		}
 		s.kills.rounds++
 		if out, err := s.verify(ctx); err != nil {
-			return fmt.Errorf("after %d kills the record: %w\n%s", s.kills.rounds, err, out)
+			return fmt.Errorf("the record: %w\n%s", err, out)
 		}
 	}
 	d, err := demorun.Start(ctx, s.binary, s.dir)
 	if err != nil {
-		return fmt.Errorf("start after %d kills: %w", s.kills.rounds, err)
-	}
-	if err := s.kills.look(ctx, d); err != nil {
 		return err
 	}
-	return d.Stop()
+	return errors.Join(s.kills.look(ctx, d), d.Stop())
 }
 
 // oneLife looks for what the life before acknowledged, and works until the kill.

@@ -47,16 +47,26 @@ func run(ctx context.Context, binary string, length time.Duration, rounds int, d
 		return err
 	}
 	s := &soak{binary: binary, dir: filepath.Join(dir, "demo"), length: length, begun: time.Now()}
-	for _, part := range []func(context.Context) error{s.lives, s.crowds, func(ctx context.Context) error { return s.killed(ctx, rounds) }} {
-		if err := part(ctx); err != nil || ctx.Err() != nil {
-			return errors.Join(err, ctx.Err())
+	var verified string
+	for _, part := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{fmt.Sprintf("sessions come and go for %v", length), s.lives},
+		{"crowds", s.crowds},
+		{"the record of all that is verified", func(ctx context.Context) (err error) { verified, err = s.verify(ctx); return err }},
+		{fmt.Sprintf("%d kills", rounds), func(ctx context.Context) error { return s.killed(ctx, rounds, filepath.Join(dir, "kills")) }},
+	} {
+		s.say(part.name)
+		err := part.do(ctx)
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
-	out, err := s.verify(ctx)
-	if err != nil {
-		return fmt.Errorf("the record: %w\n%s", err, out)
-	}
-	r := s.report(out)
+	r := s.report(verified)
 	fmt.Print(r.text)
 	if docs != "" {
 		if err := r.write(docs); err != nil {
@@ -83,6 +93,11 @@ type soak struct {
 	errs    map[string]int
 }
 
+// say tells whoever waits for the end how far it is.
+func (s *soak) say(what string) {
+	fmt.Fprintf(os.Stderr, "%7s  %s\n", time.Since(s.begun).Round(time.Second), what)
+}
+
 // restarts is how often the gate ends and starts again: in turn by Ctrl-C and by kill -9.
 const restarts = 4
 
@@ -105,12 +120,27 @@ func (s *soak) lives(ctx context.Context) error {
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
-		s.count("restarts")
+		s.count(lives)
+		s.mu.Lock()
+		n := s.counts
+		s.say(fmt.Sprintf("life %d of %d: %d PostgreSQL and %d SSH sessions, %d grants", life+1, restarts+1, n[postgresSessions], n[sshSessions], n["grants"]))
+		s.mu.Unlock()
 	}
 	return nil
 }
 
+// What is counted and told of elsewhere too.
+const (
+	postgresSessions = "PostgreSQL sessions"
+	sshSessions      = "SSH sessions"
+	lives            = "lives of the gate"
+)
+
+// count counts what the churn did; what a killed life did stands with the kills.
 func (s *soak) count(what string) {
+	if s.kills != nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.counts == nil {
@@ -123,7 +153,7 @@ var identifier = regexp.MustCompile(`/[0-9A-Za-z]{22}/`)
 
 // failed notes an error of a worker. Around a stop they are no surprise.
 func (s *soak) failed(ctx context.Context, what string, err error) {
-	if ctx.Err() != nil || s.dying.Load() {
+	if ends, ok := ctx.Deadline(); ctx.Err() != nil || s.dying.Load() || ok && time.Until(ends) < time.Second {
 		return
 	}
 	s.mu.Lock()

@@ -62,10 +62,10 @@ func (s *soak) work(ctx context.Context, d *demorun.Demo) error {
 		})
 	}
 	for range 4 {
-		loop("PostgreSQL sessions", c.query)
+		loop(postgresSessions, c.query)
 	}
 	for range 2 {
-		loop("SSH sessions", c.command)
+		loop(sshSessions, c.command)
 		loop("HTTP requests", c.request)
 	}
 	loop("websockets", c.websocket)
