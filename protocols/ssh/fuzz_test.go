@@ -1,6 +1,8 @@
 package ssh
 
 import (
+	"bytes"
+	"regexp"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
@@ -41,14 +43,17 @@ func FuzzRequests(f *testing.F) {
 	})
 }
 
-// FuzzTerminal draws anything: it must not panic, and cuts must not matter.
+// FuzzTerminal draws anything: it must not panic, and cuts must not matter. What was
+// typed meanwhile is given out only where it was drawn in one run.
 func FuzzTerminal(f *testing.F) {
 	f.Add([]byte("\x1b[?1049h\x1b]2;x\x07"), []byte("ls\r"), uint8(2))
+	f.Add([]byte("lx\b \bs\r\n"), []byte("lx\x7fs\r"), uint8(99))
+	f.Add([]byte("1.2.3.4\r\n"), []byte("1234\r"), uint8(99))
 	for _, screen := range drawn(f) {
 		f.Add(screen, []byte("ione line\r"), uint8(7))
 	}
 	f.Fuzz(func(t *testing.T, drawn, typed []byte, cut uint8) {
-		whole, pieces := newTTY(true), newTTY(true)
+		whole, pieces := &tty{}, &tty{}
 		whole.see(drawn)
 		for _, p := range chop(drawn, cut) {
 			pieces.see(p)
@@ -56,7 +61,24 @@ func FuzzTerminal(f *testing.F) {
 		if whole.words("x") != pieces.words("x") || whole.leave() != pieces.leave() {
 			t.Fatalf("%q, in pieces %q", whole.words("x"), pieces.words("x"))
 		}
-		whole.typed(typed)
-		whole.echoed(drawn)
+		text := rubbedOut.ReplaceAll(drawn, nil)
+		for rubbedOut.Match(text) {
+			text = rubbedOut.ReplaceAll(text, nil)
+		}
+		e := &echo{}
+		keys := chop(typed, cut)
+		for i, p := range chop(drawn, cut) {
+			if i < len(keys) {
+				e.typed(keys[i])
+			}
+			for _, line := range e.shown(p) {
+				if line = bytes.TrimSuffix(line, []byte("\r")); !bytes.Contains(text, line) || len(line) == 0 {
+					t.Fatalf("%q is given out, and was not drawn", line)
+				}
+			}
+		}
 	})
 }
+
+// rubbedOut is a character that was drawn, and taken away again.
+var rubbedOut = regexp.MustCompile(`[ -~](\x08 \x08|\x08\x1b\[K)`)

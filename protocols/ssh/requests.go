@@ -120,7 +120,7 @@ func (p *pair) pty(request *ssh.Request) bool {
 		return false
 	}
 	p.mu.Lock()
-	p.tty = newTTY(p.r.options.Input)
+	p.tty = &tty{}
 	p.mu.Unlock()
 	p.r.over(p.r.rec.terminal(p.stream, "r", size(v.Columns, v.Rows)))
 	return true
@@ -230,7 +230,7 @@ func (p *pair) observe(kind, what string) observer {
 	case kind == channelSFTP:
 		return newFiles(p.r.rec, p.n)
 	case p.tty != nil:
-		return &terminal{p: p}
+		return newTerminal(p)
 	case kind == channelExec:
 		if direction, ok := scpDirection(what); ok {
 			return newSCP(p, direction)
@@ -240,25 +240,34 @@ func (p *pair) observe(kind, what string) observer {
 }
 
 // terminal records what is drawn, and what is typed where the policy asks for it.
-type terminal struct{ p *pair }
+type terminal struct {
+	p    *pair
+	echo *echo // nil: what is typed is not recorded
+}
+
+func newTerminal(p *pair) *terminal {
+	t := &terminal{p: p}
+	if p.r.options.Input {
+		t.echo = &echo{}
+	}
+	return t
+}
 
 func (t *terminal) down(data []byte) error {
-	if err := t.p.r.rec.terminal(t.p.stream, "o", data); err != nil {
+	if err := t.p.r.rec.terminal(t.p.stream, "o", data); err != nil || t.echo == nil {
 		return err
 	}
-	return t.typed(t.p.tty.echoed(data))
-}
-
-func (t *terminal) up(data []byte) error {
-	t.p.tty.typed(data)
-	return nil
-}
-
-func (t *terminal) typed(lines [][]byte) error {
-	for _, line := range lines {
+	for _, line := range t.echo.shown(data) {
 		if err := t.p.r.rec.terminal(t.p.stream, "i", line); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (t *terminal) up(data []byte) error {
+	if t.echo != nil {
+		t.echo.typed(data)
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func TestOpenSSHsRequests(t *testing.T) {
 func TestDrawnScreens(t *testing.T) {
 	for _, screen := range drawn(t) {
 		for _, size := range []int{1, 7, len(screen) + 1} {
-			tty := newTTY(false)
+			tty := &tty{}
 			for piece := range slices.Chunk(screen, size) {
 				tty.see(piece)
 			}

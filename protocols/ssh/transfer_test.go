@@ -193,27 +193,57 @@ func TestTerminalIsRecordedAsItWasDrawn(t *testing.T) {
 func TestTypedWordsAreRecordedOnlyWhereTheyShow(t *testing.T) {
 	w := newWorld(t, setup{})
 	c := w.ssh(t, append(w.certificate(t, gatetest.Alice), "-tt", "-e", "none", "ops@web-1@gate", "printf 'name: '; read n; stty -echo; printf 'password: '; read p; stty echo; echo hello $n")...)
-	c.stdout.wait(t, "name: ")
-	_, err := io.WriteString(c.stdin, "wonderland\n")
-	must(t, err)
-	c.stdout.wait(t, "password: ")
-	_, err = io.WriteString(c.stdin, "tops3cret\n")
-	must(t, err)
+	c.types(t, "name: ", "wonderland\n")
+	c.types(t, "password: ", "tops3cret\n")
 	if c.done() != 0 {
 		t.Errorf("stderr: %s", c.stderr)
 	}
+	if typed := w.typed(t, "tops3cret"); typed != "wonderland\r" {
+		t.Errorf("typed: %q", typed)
+	}
+}
+
+// What a program says behind a hidden word may have its characters, one by one.
+func TestHiddenPINIsNotFoundInTheOutput(t *testing.T) {
+	w := newWorld(t, setup{})
+	c := w.ssh(t, append(w.certificate(t, gatetest.Alice), "-tt", "-e", "none", "ops@web-1@gate", "exec bash --norc --noprofile -i")...)
+	c.types(t, `\$ $`, "PS1='> '\r")
+	c.types(t, "\n.*> $", "ech")
+	c.types(t, "> ech$", "x")
+	c.types(t, "> echx$", "\x7f")
+	c.types(t, `x\x08( \x08|\x1b\[K)$`, "o up\r")
+	c.types(t, "\rup\r\n.*> $", `read -sp "PIN: " p; echo "checking 10.2.3.4"`+"\r")
+	c.types(t, "\rPIN: $", "1234\r")
+	c.types(t, "checking 10.2.3.4\r\n.*> $", "exit 0\r")
+	if c.done() != 0 {
+		t.Errorf("stdout %q, stderr: %s", c.stdout, c.stderr)
+	}
+	if typed := w.typed(t, "1234"); typed != "PS1='> '\recho up\rread -sp \"PIN: \" p; echo \"checking 10.2.3.4\"\rexit 0\r" {
+		t.Errorf("typed: %q", typed)
+	}
+}
+
+// types waits for what the client shows, and types then.
+func (c *client) types(t *testing.T, shown, keys string) {
+	t.Helper()
+	c.stdout.wait(t, shown)
+	_, err := io.WriteString(c.stdin, keys)
+	must(t, err)
+}
+
+// typed is what the recording says was typed; hidden is nowhere in it.
+func (w *world) typed(t *testing.T, hidden string) string {
+	t.Helper()
 	var typed bytes.Buffer
 	for _, line := range w.recorded(t) {
 		if e, ok := line.Track.(audit.Terminal); ok && e.Code == "i" {
 			typed.Write(e.Data)
 		}
-		if bytes.Contains(line.Raw, []byte("tops3cret")) {
-			t.Errorf("a password is on the record: %s", line.Raw)
+		if bytes.Contains(line.Raw, []byte(hidden)) {
+			t.Errorf("a hidden word is on the record: %s", line.Raw)
 		}
 	}
-	if typed.String() != "wonderland\r" {
-		t.Errorf("typed: %q", typed.String())
-	}
+	return typed.String()
 }
 
 func TestForwards(t *testing.T) {

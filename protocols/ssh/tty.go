@@ -1,25 +1,16 @@
 package ssh
 
-import (
-	"bytes"
-	"sync"
-)
+import "bytes"
 
 // tty follows a terminal's output just far enough to know when it can be written to:
 // not inside an escape sequence or a character, and whether a full-screen program has
-// the alternate screen. Its own mutex guards the echo, which input uses too.
+// the alternate screen.
 type tty struct {
 	state ttyState
 	param []byte // of the control sequence that is being read
 	runes int    // bytes that the character being read still lacks
 	alt   bool
 	drawn bool // the cursor is hidden: a program draws the screen
-
-	mu    sync.Mutex
-	input bool // what is typed shall be recorded
-	line  []byte
-	seen  int      // how much of line the output has shown, in order
-	lines [][]byte // finished lines that wait for the rest of their echo
 }
 
 type ttyState int
@@ -31,8 +22,6 @@ const (
 	text    // ESC ] ... and other strings, which end with BEL or ESC \
 	textEnd
 )
-
-func newTTY(input bool) *tty { return &tty{input: input} }
 
 // see follows output that goes to the terminal.
 func (t *tty) see(data []byte) {
@@ -145,58 +134,4 @@ func (t *tty) leave() string {
 		return ""
 	}
 	return s + plainText
-}
-
-// typed keeps what the user types until the terminal has shown it. What is never
-// shown is dropped: it may be a password.
-func (t *tty) typed(data []byte) {
-	if !t.input {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	const most = 4096 // a longer line is no typing
-	for _, c := range data {
-		switch {
-		case c == '\r' || c == '\n':
-			t.lines = append(t.lines, append([]byte(nil), t.line...))
-			t.line = t.line[:0]
-		case c == 0x7f || c == 0x08:
-			t.line = t.line[:max(0, len(t.line)-1)]
-			t.seen = min(t.seen, len(t.line))
-		case c < 0x20:
-			t.line, t.seen = t.line[:0], 0 // keys that edit: what the line is then only the output says
-		case len(t.line) < most:
-			t.line = append(t.line, c)
-		}
-	}
-	if len(t.lines) > 64 {
-		t.lines = t.lines[len(t.lines)-64:]
-	}
-}
-
-// echoed compares output with what was typed, and returns the lines that were shown
-// in whole before the output moved to its next line.
-func (t *tty) echoed(data []byte) (lines [][]byte) {
-	if !t.input {
-		return nil
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, c := range data {
-		waiting := t.line
-		if len(t.lines) > 0 {
-			waiting = t.lines[0]
-		}
-		switch {
-		case t.seen < len(waiting) && c == waiting[t.seen]:
-			t.seen++
-		case c == '\n' && len(t.lines) > 0:
-			if t.seen == len(waiting) {
-				lines = append(lines, append(append([]byte(nil), waiting...), '\r'))
-			}
-			t.lines, t.seen = t.lines[1:], 0
-		}
-	}
-	return lines
 }

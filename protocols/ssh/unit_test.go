@@ -33,13 +33,13 @@ func TestTerminalKnowsWhenItCanBeWrittenTo(t *testing.T) {
 		{"\xff\xfe plain", "\r\nhello\r\n"},
 		{"\x1b(B", "\r\nhello\r\n"},
 	} {
-		tty := newTTY(false)
+		screen := &tty{}
 		for _, c := range []byte(trial.drawn) { // however it is cut
-			tty.see([]byte{c})
+			screen.see([]byte{c})
 		}
-		whole := newTTY(false)
+		whole := &tty{}
 		whole.see([]byte(trial.drawn))
-		if got := tty.words("hello"); got != trial.words || whole.words("hello") != got {
+		if got := screen.words("hello"); got != trial.words || whole.words("hello") != got {
 			t.Errorf("%q: %q, whole %q", trial.drawn, got, whole.words("hello"))
 		}
 	}
