@@ -207,9 +207,23 @@ func (s *Screen) Line(line audit.Line) (err error) {
 			}
 		case s.cast != nil:
 			err = s.cast.Event(track.At, track.Code, stream, track.Data)
+			if err == nil && track.Code == asciicast.Input && !s.raw {
+				err = s.given(track)
+			}
 		}
 	}
 	return err
+}
+
+// given draws what a program without a terminal read, faintly: no terminal has echoed it,
+// and players draw no input.
+func (s *Screen) given(track audit.Terminal) error {
+	for _, part := range []struct{ stream, text string }{{"faint", "\x1b[2m"}, {"input", string(track.Data)}, {"faint", "\x1b[22m"}} {
+		if err := s.cast.Event(track.At, asciicast.Output, part.stream, []byte(part.text)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // eachLine gives each line of a recording to write, which sends it. What cannot be read

@@ -48,6 +48,7 @@ func twoChannels() []audit.Track {
 		audit.Query{At: after(time.Second), N: 2, Kind: "exec", SQL: "deploy --now <b>"},
 		audit.Terminal{At: after(time.Second), Code: "o", Data: []byte("\x1b[1mhello from the terminal\x1b[0m \xe6\xbc")},
 		audit.Terminal{Code: "m", Data: []byte("channel 2")},
+		audit.Terminal{At: after(time.Second), Code: "i", Data: []byte("yes\n")},
 		audit.Terminal{At: after(time.Second), Code: "o", Data: []byte("a\nb\n")},
 		audit.QueryDone{N: 2, Tag: "3", Bytes: 4, Took: time.Second},
 		audit.Terminal{Code: "m", Data: []byte("channel 1")},
@@ -79,7 +80,7 @@ func TestRecordingOfTerminals(t *testing.T) {
 	if got := played(t, shell.body); got != "\x1b[1mhello from the terminal\x1b[0m 漢\r\n" {
 		t.Errorf("it plays %q", got)
 	}
-	if got := played(t, sam.get(path+"/cast/2").want(t, 200, `"command":"deploy --now <b>"`).body); got != "a\r\nb\r\n" {
+	if got := played(t, sam.get(path+"/cast/2").want(t, 200, `"command":"deploy --now <b>"`).body); got != "\x1b[2myes\r\n\x1b[22ma\r\nb\r\n" {
 		t.Errorf("the command plays %q", got)
 	}
 	for _, n := range []string{"3", "4", "x", "-1"} {

@@ -49,9 +49,7 @@ func New(to io.Writer, h Header, raw bool) (*Writer, error) {
 		Rows    int    `json:"rows"`
 		Type    string `json:"type,omitempty"`
 	}
-	if h.Columns <= 0 || h.Rows <= 0 {
-		h.Columns, h.Rows = 80, 24
-	}
+	h.Columns, h.Rows = bounded(h.Columns, h.Rows)
 	w := &Writer{to: to, last: h.Began, raw: raw, parts: map[string]string{}}
 	return w, w.line(struct {
 		Version   int    `json:"version"`
@@ -62,10 +60,27 @@ func New(to io.Writer, h Header, raw bool) (*Writer, error) {
 	}{3, term{h.Columns, h.Rows, h.Type}, h.Began.Unix(), h.Title, h.Command})
 }
 
+// bounded is a size that players take: they hold 16 bits, and fail on more.
+func bounded(columns, rows int) (c, r int) {
+	const most = 1000
+	if columns <= 0 || rows <= 0 {
+		return 80, 24
+	}
+	return min(columns, most), min(rows, most)
+}
+
 // Event writes an event. stream tells apart what is drawn on one terminal from several
 // sides, such as a program's two outputs: a character is never made of both.
 func (w *Writer) Event(at time.Time, code, stream string, data []byte) error {
 	text := string(data)
+	if code == Resize {
+		var columns, rows int
+		if _, err := fmt.Sscanf(text, "%dx%d", &columns, &rows); err != nil {
+			return fmt.Errorf("read a terminal's size: %w", err)
+		}
+		columns, rows = bounded(columns, rows)
+		text = fmt.Sprintf("%dx%d", columns, rows)
+	}
 	if code == Output || code == Input {
 		text = w.parts[code+stream] + text
 		whole := wholeRunes(text)

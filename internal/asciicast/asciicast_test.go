@@ -61,6 +61,23 @@ func TestProgramWithoutATerminal(t *testing.T) {
 	}
 }
 
+// Players hold a side in 16 bits, and fail on more.
+func TestSizesAreBounded(t *testing.T) {
+	var b strings.Builder
+	w, err := asciicast.New(&b, asciicast.Header{Columns: 4294967295, Rows: 24, Began: began}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []string{"80x70000", "0x0"} {
+		if err := w.Event(began, asciicast.Resize, "", []byte(size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := b.String(); !strings.Contains(s, `"cols":1000,"rows":24`) || !strings.Contains(s, `"r","80x1000"]`) || !strings.Contains(s, `"r","80x24"]`) {
+		t.Error(s)
+	}
+}
+
 // FuzzCuts cuts valid text anywhere: what is played is the text.
 func FuzzCuts(f *testing.F) {
 	f.Add("漢字 é 🎉 \x1b[0m", uint8(2))

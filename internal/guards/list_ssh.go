@@ -164,6 +164,30 @@ var ssh = []Guard{
 		"./protocols/ssh", "TestHiddenPINIsNotFoundInTheOutput", "secrets in listings, logs, bind values, error texts",
 	},
 	{
+		"protocols/ssh.terminal-size", "protocols/ssh/requests.go",
+		"min(cmp.Or(columns, 80), most)",
+		"cmp.Or(columns, 80)",
+		"./protocols/ssh", "TestTerminalsSizeIsBounded", "unbounded input",
+	},
+	{
+		"internal/asciicast.size", "internal/asciicast/asciicast.go",
+		"return min(columns, most), min(rows, most)",
+		"return columns + 0*most, rows",
+		"./internal/asciicast", "TestSizesAreBounded", "unbounded input",
+	},
+	{
+		"protocols/ssh.input", "protocols/ssh/requests.go",
+		"if !full || !p.r.options.Input {",
+		"if full || !p.r.options.Input {",
+		"./protocols/ssh", "TestInputWithoutATerminalIsRecorded", "something escapes the recording",
+	},
+	{
+		"protocols/ssh.scp-name", "protocols/ssh/scp.go",
+		"s.names(append(slices.Clone(s.around), parts[2]))",
+		"path.Join(append(slices.Clone(s.around), parts[2])...)",
+		"./protocols/ssh", "TestFilesAreRecordedByNameSizeAndDigest", "a client's own word on the record",
+	},
+	{
 		"protocols/ssh.small-input", "protocols/ssh/record.go",
 		"if d.size < smallInput {",
 		"if d.size < 0 {",

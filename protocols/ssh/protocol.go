@@ -67,10 +67,11 @@ type TargetOptions struct {
 	HostCA []string `hcl:"host_ca,optional"`
 	// HostName is the name in the target's host certificate. Default: the address's host.
 	HostName string `hcl:"host_name,optional"`
-	// Input records what is typed into terminals too, save where it is not echoed.
+	// Input records what is typed into terminals too, save where it is not echoed, and
+	// all that commands and shells without a terminal read.
 	Input bool `hcl:"record_input,optional"`
 	// Output is "full" (default), or "digest": of commands without a terminal only the
-	// length and SHA-256 of the output are recorded. Terminals are recorded in full.
+	// length and SHA-256 of output and input are recorded. Terminals are recorded in full.
 	Output string `hcl:"record_output,optional"`
 	// Files is "digest" (default), or "content": the bytes of what sftp and scp move are
 	// recorded too, and not only their length and SHA-256.

@@ -3,11 +3,13 @@ package ssh_test
 import (
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
 	xssh "golang.org/x/crypto/ssh"
 
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/gatetest"
 )
 
@@ -69,6 +71,31 @@ func TestTerminalsKindAndSignalsAreRecorded(t *testing.T) {
 	must(t, c.Close())
 	if list := w.recorded(t); !said(list, "note", `channel 1: TERM="xterm-odd"`) || !said(list, "note", `channel 1: signal "TERM"`) {
 		t.Errorf("recorded: %+v", list)
+	}
+}
+
+// A player takes no size that is not one.
+func TestTerminalsSizeIsBounded(t *testing.T) {
+	w := newWorld(t, setup{})
+	c := w.dial(t, "ops@web-1")
+	s, err := c.NewSession()
+	must(t, err)
+	defer s.Close() //nolint:errcheck // closed by its end
+	must(t, s.RequestPty("xterm", 1<<31-1, 0, nil))
+	must(t, s.Start("read x"))
+	must(t, s.WindowChange(70000, 70001))
+	must(t, s.WindowChange(24, 132))
+	must(t, s.Signal(xssh.SIGTERM))
+	_ = s.Wait() // ended by the signal
+	must(t, c.Close())
+	var sizes []string
+	for _, line := range w.recorded(t) {
+		if e, ok := line.Track.(audit.Terminal); ok && e.Code == "r" {
+			sizes = append(sizes, string(e.Data))
+		}
+	}
+	if !slices.Equal(sizes, []string{"80x1000", "1000x1000", "132x24"}) {
+		t.Errorf("recorded: %q", sizes)
 	}
 }
 

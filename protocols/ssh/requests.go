@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"cmp"
 	"fmt"
 
 	"golang.org/x/crypto/ssh"
@@ -138,7 +139,12 @@ func (p *pair) resize(request *ssh.Request) bool {
 	return p.send(request, v)
 }
 
-func size(columns, rows uint32) []byte { return fmt.Appendf(nil, "%dx%d", columns, rows) }
+// size is what is recorded of a terminal's size. Whose terminal it is may say anything,
+// and players take 16 bits; 0 is one that is not known.
+func size(columns, rows uint32) []byte {
+	const most = 1000
+	return fmt.Appendf(nil, "%dx%d", min(cmp.Or(columns, 80), most), min(cmp.Or(rows, 24), most))
+}
 
 // lends opens a way from the target back into the user's machine, where the scope
 // names it.
@@ -232,8 +238,8 @@ func (p *pair) observe(kind, what string) observer {
 	case p.tty != nil:
 		return newTerminal(p)
 	case kind == channelExec:
-		if direction, ok := scpDirection(what); ok {
-			return newSCP(p, direction)
+		if end, ok := scpEndOf(what); ok {
+			return newSCP(p, end)
 		}
 	}
 	return newPlain(p)
@@ -274,39 +280,45 @@ func (t *terminal) up(data []byte) error {
 
 func (t *terminal) close() error { return nil }
 
-// plain records a command without a terminal: its output, in full or by its digest,
-// and its input by its digest.
+// plain records a command or shell without a terminal: its output, in full or by its
+// digest, and its input likewise where the policy asks for it, else by its digest. What
+// is read from an input nobody sees, so unlike at a terminal all of it is recorded.
 type plain struct {
-	p      *pair
-	in     *digest
-	out    *digest
-	digest bool
+	p   *pair
+	in  *digest // nil: the input is recorded in full
+	out *digest // nil: so is the output
 }
 
 func newPlain(p *pair) *plain {
-	return &plain{p: p, in: newDigest(), out: newDigest(), digest: p.r.options.Output == "digest"}
+	c := &plain{p: p}
+	full := p.r.options.Output != "digest"
+	if !full {
+		c.out = newDigest()
+	}
+	if !full || !p.r.options.Input {
+		c.in = newDigest()
+	}
+	return c
 }
 
-func (c *plain) up(data []byte) error {
-	c.in.add(data)
-	return nil
-}
+func (c *plain) up(data []byte) error   { return c.keep("i", c.in, data) }
+func (c *plain) down(data []byte) error { return c.keep("o", c.out, data) }
 
-func (c *plain) down(data []byte) error {
-	if c.digest {
-		c.out.add(data)
+func (c *plain) keep(code string, into *digest, data []byte) error {
+	if into != nil {
+		into.add(data)
 		return nil
 	}
-	return c.p.r.rec.terminal(c.p.stream, "o", data)
+	return c.p.r.rec.terminal(c.p.stream, code, data)
 }
 
 func (c *plain) close() error {
-	if c.in.size > 0 {
+	if c.in != nil && c.in.size > 0 {
 		if err := c.p.r.rec.note("%s: input of %s", c.p.stream, c.in); err != nil {
 			return err
 		}
 	}
-	if c.out.size > 0 {
+	if c.out != nil && c.out.size > 0 {
 		return c.p.r.rec.note("%s: output of %s", c.p.stream, c.out)
 	}
 	return nil

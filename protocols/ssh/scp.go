@@ -12,38 +12,84 @@ import (
 	"sync"
 )
 
-// scpDirection recognises the far end of an old scp (`scp -O`, and rcp before it):
+// An scpEnd is the far end of an old scp, as its command says.
+type scpEnd struct {
+	direction string
+	paths     []string // of -f, as they are written; of -t the one
+	folder    bool     // -d: the path of -t is a folder
+}
+
+// scpEndOf recognises the far end of an old scp (`scp -O`, and rcp before it):
 // "-t" takes files, "-f" gives them. The command is a shell's, so it is recognised only
 // where every word of it is understood: flags that scp's own client sends, and paths in
 // which the shell does nothing but find names. Anything else is a command like others,
 // with its output on the record.
-func scpDirection(command string) (direction string, ok bool) {
+func scpEndOf(command string) (end scpEnd, ok bool) {
 	words, ok := plainWords(command)
 	if !ok || len(words) < 3 || (words[0] != "scp" && words[0] != "/usr/bin/scp") {
-		return "", false
+		return end, false
 	}
 	rest := words[1:]
-	for len(rest) > 0 && direction == "" {
+	for len(rest) > 0 && end.direction == "" {
 		switch rest[0] {
 		case "-t":
-			direction = directionUp
+			end.direction = directionUp
 		case "-f":
-			direction = directionDown
-		case "-v", "-q", "-r", "-p", "-d", "-rp", "-pr":
+			end.direction = directionDown
+		case "-d":
+			end.folder = true
+		case "-v", "-q", "-r", "-p", "-rp", "-pr":
 		default:
-			return "", false
+			return end, false
 		}
 		rest = rest[1:]
 	}
 	if len(rest) > 0 && rest[0] == "--" {
 		rest = rest[1:]
 	} else if slices.ContainsFunc(rest, func(word string) bool { return strings.HasPrefix(word, "-") }) {
-		return "", false // a flag may stand behind a path
+		return end, false // a flag may stand behind a path
 	}
-	if direction == "" || len(rest) == 0 || (direction == directionUp && len(rest) > 1) {
-		return "", false
+	if end.direction == "" || len(rest) == 0 || (end.direction == directionUp && len(rest) > 1) {
+		return end, false
 	}
-	return direction, true
+	end.paths = rest
+	return end, true
+}
+
+// names says where a file is at the target, by the command's paths and by what the source
+// called it and the folders around it, outermost first. The client may call it anything,
+// and the stream does not tell which of two places it is: the record has both then. A
+// path is a new name, or a folder that was there; of several that are given, or that a
+// shell found, one is the file's.
+func (e scpEnd) names(called []string) string {
+	inner := strings.Join(called[1:], "/")
+	var places []string
+	for _, at := range e.paths {
+		if e.direction == directionUp {
+			if !e.folder && !strings.HasSuffix(at, "/") && path.Base(at) != "." && path.Base(at) != ".." && at != "~" {
+				places = append(places, under(at, inner))
+			}
+			places = append(places, under(under(at, called[0]), inner))
+		} else if same, err := path.Match(path.Base(at), called[0]); err == nil && same {
+			folder, _ := path.Split(at)
+			places = append(places, under(folder+called[0], inner))
+		}
+	}
+	if len(places) == 0 {
+		return strings.Join(called, "/") + ", of " + strings.Join(e.paths, " ")
+	}
+	return strings.Join(places, ", or ")
+}
+
+// under joins as they are written: path.Join would take a ".." for what it may not be.
+func under(folder, name string) string {
+	switch {
+	case name == "":
+		return folder
+	case folder == "":
+		return name
+	}
+	return strings.TrimSuffix(folder, "/") + "/" + name
 }
 
 // plainWords cuts a command into words as a shell does. It fails where a shell would do
@@ -93,12 +139,12 @@ func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
 // read like that, because the command was another one, is recorded as plain output.
 type scp struct {
 	*plain
-	direction string
+	scpEnd
 
 	mu     sync.Mutex
 	state  scpState
 	line   []byte
-	folder []string
+	around []string // the folders that were begun
 	name   string
 	left   int64
 	size   int64 // of the file so far
@@ -119,7 +165,7 @@ const (
 // maxSCPLine is a longest path and what stands before it.
 const maxSCPLine = 8192
 
-func newSCP(p *pair, direction string) *scp { return &scp{plain: newPlain(p), direction: direction} }
+func newSCP(p *pair, end scpEnd) *scp { return &scp{plain: newPlain(p), scpEnd: end} }
 
 func (s *scp) up(data []byte) error {
 	s.mu.Lock()
@@ -219,17 +265,17 @@ func (s *scp) command(line string) bool {
 			return false
 		}
 		if line[0] == 'D' {
-			if len(s.folder) > 1024 {
+			if len(s.around) > 1024 {
 				return false
 			}
-			s.folder = append(s.folder, parts[2])
+			s.around = append(s.around, parts[2])
 			return true
 		}
-		s.name, s.left, s.size, s.sum = path.Join(path.Join(s.folder...), parts[2]), size, 0, sha256.New()
+		s.name, s.left, s.size, s.sum = s.names(append(slices.Clone(s.around), parts[2])), size, 0, sha256.New()
 		s.state, s.kept = scpAnswer, 0
 		return true
 	case 'E':
-		s.folder = s.folder[:max(0, len(s.folder)-1)]
+		s.around = s.around[:max(0, len(s.around)-1)]
 		return true
 	case 'T', 'P', 1, 2:
 		return true
@@ -252,10 +298,11 @@ func (s *scp) sink(data []byte) {
 	}
 }
 
-// lose gives up reading the stream, and records what is there and what follows as it is.
+// lose gives up reading the stream: what is there and what follows is recorded as that of
+// any other command, an upload's by its digest where the policy does not ask for input.
 func (s *scp) lose(data []byte, lost func([]byte) error) error {
 	s.state = scpLost
-	if err := s.p.r.rec.note("%s: this is not what scp sends; recorded as it is", s.p.stream); err != nil {
+	if err := s.p.r.rec.note("%s: this is not what scp sends; recorded as another command's", s.p.stream); err != nil {
 		return err
 	}
 	if err := lost(s.line); err != nil {

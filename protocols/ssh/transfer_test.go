@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -38,13 +39,15 @@ func TestFilesAreRecordedByNameSizeAndDigest(t *testing.T) {
 		program string
 		args    []string // before the two places
 		up      bool
+		file    string // as the record names it
 	}{
-		{"scp up", "copier", "scp", nil, true},
-		{"scp down", "copier", "scp", nil, false},
-		{"scp -O up", "runner", "scp", []string{"-O"}, true},
-		{"scp -O down", "runner", "scp", []string{"-O"}, false},
-		{"scp -O -r -p up", "runner", "scp", []string{"-O", "-r", "-p"}, true},
-		{"sftp get", "copier", "sftp", nil, false},
+		{"scp up", "copier", "scp", nil, true, "DIR/there"},
+		{"scp down", "copier", "scp", nil, false, "DIR/here"},
+		// What is there already is not seen, and the client may call its file anything.
+		{"scp -O up", "runner", "scp", []string{"-O"}, true, "DIR/there, or DIR/there/here"},
+		{"scp -O down", "runner", "scp", []string{"-O"}, false, "DIR/here"},
+		{"scp -O -r -p up", "runner", "scp", []string{"-O", "-r", "-p"}, true, "DIR/there, or DIR/there/here"},
+		{"sftp get", "copier", "sftp", nil, false, "DIR/here"},
 	} {
 		t.Run(kind.name, func(t *testing.T) {
 			w := newWorld(t, setup{})
@@ -63,14 +66,15 @@ func TestFilesAreRecordedByNameSizeAndDigest(t *testing.T) {
 			if got, err := os.ReadFile(made); err != nil || !bytes.Equal(got, data) {
 				t.Errorf("moved %d bytes of %d: %v", len(got), len(data), err)
 			}
+			name := strings.ReplaceAll(kind.file, "DIR", w.sshd.Dir)
 			var files []audit.File
 			for _, line := range w.recorded(t) {
 				if f, ok := line.Track.(audit.File); ok {
 					files = append(files, f)
 				}
 			}
-			if len(files) != 1 || files[0].Direction != direction || files[0].Size != int64(len(data)) || files[0].SHA256 != sum || !strings.Contains(files[0].Name, "here") && !strings.Contains(files[0].Name, "there") {
-				t.Errorf("recorded: %+v; wanted %s of %d bytes, %s", files, direction, len(data), sum)
+			if len(files) != 1 || files[0].Direction != direction || files[0].Size != int64(len(data)) || files[0].SHA256 != sum || files[0].Name != name {
+				t.Errorf("recorded: %+v; wanted %s %s of %d bytes, %s", files, direction, name, len(data), sum)
 			}
 		})
 	}
@@ -220,6 +224,40 @@ func TestHiddenPINIsNotFoundInTheOutput(t *testing.T) {
 	}
 	if typed := w.typed(t, "1234"); typed != "PS1='> '\recho up\rread -sp \"PIN: \" p; echo \"checking 10.2.3.4\"\rexit 0\r" {
 		t.Errorf("typed: %q", typed)
+	}
+}
+
+// What a shell or command reads without a terminal is what it was told to do.
+func TestInputWithoutATerminalIsRecorded(t *testing.T) {
+	for name, trial := range map[string]struct {
+		args []string
+		want string // of the input
+		note string
+	}{
+		"a command":            {[]string{"ops@web-1@gate", "sh"}, "echo up; rm -f /nonexistent\n", ""},
+		"a shell":              {[]string{"-T", "ops@web-1@gate"}, "echo up; rm -f /nonexistent\n", ""},
+		"by its digest":        {[]string{"ops@bulk@gate", "sh"}, "", "channel 1: input of 28 bytes"},
+		"where nobody asks it": {[]string{"ops@kept@gate", "sh"}, "", "channel 1: input of 28 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, setup{})
+			c := w.ssh(t, append(w.certificate(t, gatetest.Alice), trial.args...)...)
+			_, err := io.WriteString(c.stdin, "echo up; rm -f /nonexistent\n")
+			must(t, errors.Join(err, c.stdin.Close()))
+			if c.done() != 0 || c.stdout.String() != "up\n" {
+				t.Errorf("stdout %q, stderr: %s", c.stdout, c.stderr)
+			}
+			list := w.recorded(t)
+			var input bytes.Buffer
+			for _, line := range list {
+				if e, ok := line.Track.(audit.Terminal); ok && e.Code == "i" {
+					input.Write(e.Data)
+				}
+			}
+			if input.String() != trial.want || said(list, "note", "input of") != (trial.note != "") || trial.note != "" && !said(list, "note", trial.note) {
+				t.Errorf("input %q, recorded: %+v", &input, list)
+			}
+		})
 	}
 }
 

@@ -234,8 +234,38 @@ func TestSCPIsRecognisedOnlyWhereAllOfItIsUnderstood(t *testing.T) {
 		"scp -f $HOME": "", "scp -f x -S sh": "", "scp -S sh -f x": "", "scp -f {a,b}": "", "./scp -f x": "", "A=b scp -f x": "", "scp -f x \\\nsh": "", "scp -f 'a\nb'": "", "scp -t /a /b": "",
 		"scp -f x # y": "", "scp -f (x)": "", "scp -f <(sh)": "", "scp -f 'x": "", "scp -f x\\": "", "scp -f -t x": "", "scp -f \"a\\\"; sh\"": "",
 	} {
-		if got, ok := scpDirection(command); got != want || ok != (want != "") {
-			t.Errorf("%q: %q", command, got)
+		if got, ok := scpEndOf(command); ok != (want != "") || ok && got.direction != want {
+			t.Errorf("%q: %+v", command, got)
+		}
+	}
+}
+
+func TestSCPsFilesAreNamedByTheirPlaceAtTheTarget(t *testing.T) {
+	for _, trial := range []struct {
+		command, called, want string
+	}{
+		{"scp -t /etc/cron.d/x", "notes.txt", "/etc/cron.d/x, or /etc/cron.d/x/notes.txt"},
+		{"scp -d -t /srv", "notes.txt", "/srv/notes.txt"},
+		{"scp -t /srv/", "notes.txt", "/srv/notes.txt"},
+		{"scp -t .", "notes.txt", "./notes.txt"},
+		{"scp -t ~", "notes.txt", "~/notes.txt"},
+		{"scp -t ''", "notes.txt", "notes.txt"},
+		{"scp -t -- '/srv/a b'", "../x", "/srv/a b, or /srv/a b/../x"},
+		{"scp -r -t /srv/site", "site/css/a.css", "/srv/site/css/a.css, or /srv/site/site/css/a.css"},
+		{"scp -r -d -t /srv", "site/css/a.css", "/srv/site/css/a.css"},
+		{"scp -f /etc/passwd", "passwd", "/etc/passwd"},
+		{"scp -f /var/log/*.log", "a.log", "/var/log/a.log"},
+		{"scp -f /a/x /b/x c", "x", "/a/x, or /b/x"},
+		{"scp -r -f /srv/site", "site/a", "/srv/site/a"},
+		{"scp -f notes", "notes", "notes"},
+		{"scp -r -f .", "site/a", "site/a, of ."},
+	} {
+		end, ok := scpEndOf(trial.command)
+		if got := end.names(strings.Split(trial.called, "/")); !ok || got != trial.want && trial.called != "../x" {
+			t.Errorf("%s, %s: %q, want %q", trial.command, trial.called, got, trial.want)
+		}
+		if got := end.names([]string{trial.called}); trial.called == "../x" && got != trial.want {
+			t.Errorf("%s, %s: %q, want %q", trial.command, trial.called, got, trial.want)
 		}
 	}
 }
