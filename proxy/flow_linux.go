@@ -28,6 +28,7 @@ type flow struct {
 	given
 	words   [][]byte // wait for a boundary
 	cutting bool     // nothing new goes to the client
+	left    bool     // the client has ended
 	ended   bool     // the target has ended, or what it said is the end
 	refused bool     // the target takes nothing more
 	parting bool     // the last words are under way
@@ -403,10 +404,15 @@ func (s *side) stopped(err error) {
 	orderly := errors.Is(err, io.EOF)
 	switch {
 	case s == &f.target && orderly:
-		f.ended = true
+		if err := ended(f.down, f.left); err != nil {
+			f.fail(err)
+		} else {
+			f.ended = true
+		}
 	case s == &f.target:
 		f.fail(fmt.Errorf("%w: read: %w", ErrTarget, err))
 	case orderly:
+		f.left = true
 		if err := closeWrite(f.target.conn); err != nil {
 			f.fail(fmt.Errorf("%w: close: %w", ErrTarget, err))
 		}

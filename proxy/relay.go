@@ -75,6 +75,23 @@ type Speaker interface {
 	Last(why error) []byte
 }
 
+// An Ender is a down observer of a protocol in which a target does not just leave.
+type Ender interface {
+	// Ended is asked when the target's stream has ended before the client's. An error says
+	// that the target had no reason to: it broke.
+	Ended() error
+}
+
+// ended is how the target's stream ended: nil where it may have.
+func ended(down Observer, clientFirst bool) error {
+	if e, ok := down.(Ender); ok && !clientFirst {
+		if err := e.Ended(); err != nil {
+			return fmt.Errorf("%w: %w", ErrTarget, err)
+		}
+	}
+	return nil
+}
+
 // Relay forwards both ways until one side ends or ctx is done, and returns why: nil
 // after an orderly end, the cause of ctx, or what failed. Each observer is called
 // with every run of bytes of its direction, in order, before they go on.
@@ -125,6 +142,7 @@ type relay struct {
 	ends           <-chan struct{} // closed when the cut is due
 
 	cutting atomic.Bool
+	left    atomic.Bool // the client has ended its stream
 
 	// writing is held by whoever writes to the client; it guards what the client has.
 	writing sync.Mutex
@@ -239,6 +257,9 @@ func (r *relay) runUp() {
 		if verdict != Pass {
 			held = min(r.up.Tail(), len(p))
 		}
+		if verdict == EndAtBoundary { // before the target knows
+			r.left.Store(true)
+		}
 		if _, err := r.target.Write(p[:len(p)-held]); err != nil {
 			if !r.cutting.Load() { // the target has closed: what it still said is delivered
 				_ = r.target.SetReadDeadline(time.Now().Add(CutWait))
@@ -258,6 +279,7 @@ func (r *relay) runUp() {
 
 // endUp tells the target that the client has nothing more to say.
 func (r *relay) endUp() {
+	r.left.Store(true)
 	if err := closeWrite(r.target); err != nil {
 		r.cancel(fmt.Errorf("%w: close: %w", ErrTarget, err))
 	}
@@ -271,7 +293,10 @@ func (r *relay) runDown() {
 		p, err := in.read()
 		switch {
 		case errors.Is(err, io.EOF):
-			r.cancel(errClosed)
+			if err = ended(r.down, r.left.Load()); err == nil {
+				err = errClosed
+			}
+			r.cancel(err)
 			return
 		case err != nil:
 			r.cancel(fmt.Errorf("%w: read: %w", ErrTarget, err))

@@ -30,6 +30,7 @@ type lines struct {
 	err  error
 	say  chan string
 	last string
+	bad  error // where the target's stream ends before the client's
 }
 
 func (l *lines) Observe(p []byte) (Verdict, error) {
@@ -71,6 +72,8 @@ func (l *lines) Observe(p []byte) (Verdict, error) {
 func (l *lines) Tail() int                { return l.tail }
 func (l *lines) Lines() <-chan string     { return l.say }
 func (l *lines) Dress(line string) []byte { return []byte(line + "\n") }
+
+func (l *lines) Ended() error             { return l.bad }
 
 func (l *lines) Last(why error) []byte {
 	if l.last == "" {
@@ -279,6 +282,57 @@ func TestTheLastWordsComeAtABoundary(t *testing.T) {
 	})
 }
 
+var errEarly = errors.New("too early")
+
+func TestATargetThatEndsTooEarlyBroke(t *testing.T) {
+	each(t, func(t *testing.T, m mode) {
+		r := newRig(t, &lines{end: 'X'}, &lines{last: "sorry, ", bad: errEarly}, m)
+		write(t, r.target, "one\n")
+		_ = r.target.Close()
+		if err := r.ends(t, 5*time.Second); !errors.Is(err, ErrTarget) || !errors.Is(err, errEarly) {
+			t.Fatal(err)
+		}
+		_ = r.client.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if got, err := io.ReadAll(r.client); err != nil || string(got) != "one\nsorry, the target's connection failed: too early\n" {
+			t.Fatalf("%q, %v", got, err)
+		}
+
+		r = newRig(t, &lines{end: 'X'}, &lines{last: "sorry, ", bad: errEarly}, m)
+		write(t, r.client, "X\n") // the client goes first
+		expect(t, r.target, "X\n")
+		_ = r.target.Close()
+		if err := r.ends(t, 5*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// What a target said before it broke reaches a client that reads slowly, and so do the
+// last words.
+func TestASlowClientGetsAllOfABrokenTarget(t *testing.T) {
+	each(t, func(t *testing.T, m mode) {
+		r := newRig(t, &lines{}, &lines{last: "sorry, ", bad: errEarly}, m)
+		text := bytes.Repeat([]byte("a line of some length, so that it is much\n"), 1<<18)
+		sent := make(chan error, 1)
+		go func() {
+			_, err := r.target.Write(text)
+			sent <- errors.Join(err, r.target.Close())
+		}()
+		<-time.After(2 * CutWait) // the buffers are full
+		_ = r.client.SetReadDeadline(time.Now().Add(20 * time.Second))
+		got, err := io.ReadAll(r.client)
+		if err := errors.Join(err, <-sent); err != nil {
+			t.Fatal(err)
+		}
+		if want := append(text, "sorry, the target's connection failed: too early\n"...); !bytes.Equal(got, want) {
+			t.Errorf("%d bytes came, not %d; the last are %q", len(got), len(want), got[max(0, len(got)-60):])
+		}
+		if err := r.ends(t, 5*time.Second); !errors.Is(err, ErrTarget) {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestCutCompletesTheMessageOfTheClient(t *testing.T) {
 	each(t, func(t *testing.T, m mode) {
 		r := newRig(t, &lines{}, &lines{last: "sorry, "}, m)
@@ -332,6 +386,9 @@ func TestCutResetsAClientThatDoesNotDrain(t *testing.T) {
 			}
 		}()
 		<-filled // nothing moves any more
+		if m.secure { // the cut comes while the client is given what a target said that has gone
+			_ = r.target.Close()
+		}
 		begun := time.Now()
 		r.cut(errCause)
 		if err := r.ends(t, 5*time.Second); !errors.Is(err, errCause) || !errors.Is(err, ErrReset) {

@@ -62,6 +62,18 @@ var postgres = []Guard{
 		"./protocols/postgres", "TestMessagesThatEndASession", "unbounded input: packet length",
 	},
 	{
+		"protocols/postgres.part-of-a-row", "protocols/postgres/framer.go",
+		"case size <= maxRow || size <= maxWhole",
+		"case size <= maxWhole",
+		"./protocols/postgres", "TestSmallRowsPassWhole", "the cut while rows stream",
+	},
+	{
+		"protocols/postgres.ends-without-a-word", "protocols/postgres/observe_down.go",
+		"if d.bye {",
+		"if true {",
+		"./protocols/postgres", "TestTargetEndsByAFatalErrorOnly", "the cut while rows stream",
+	},
+	{
 		"protocols/postgres.behind-terminate", "protocols/postgres/framer.go",
 		"if end != nil && end(kind) {",
 		"if false && (end != nil && end(kind)) {",

@@ -126,7 +126,7 @@ func TestBackendBehindALostConnectionIsEnded(t *testing.T) {
 					}
 				}
 				record := r.ended(t, alice.signIn)
-				if n := r.backends(t, target.role, ""); n != 0 {
+				if n := r.backends(t, target.role, "and query like 'do %'"); n != 0 { // the gate's second connection may still be leaving
 					t.Errorf("%d backends work on after the session's end: %+v", n, record)
 				}
 				if after := strings.Count(pg.Log(), "terminating connection due to administrator command"); after != before+1 {

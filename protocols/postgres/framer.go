@@ -12,6 +12,7 @@ const (
 	header     = 5                  // type byte and length
 	maxMessage = 1<<30 - 1          // bytes; PostgreSQL's MaxAllocSize
 	maxWhole   = proxy.MaxHold - 64 // bytes of a message that is waited for until it is complete
+	maxRow     = 8<<10 + header     // the same for one whose content nobody looks at: a buffer of PostgreSQL
 )
 
 // sink takes the messages of one direction.
@@ -23,7 +24,8 @@ type sink interface {
 	begin(kind byte, length int) error
 	// piece is a run of the body of the message that began.
 	piece(kind byte, p []byte, last bool) error
-	// stream reports a kind whose content nobody looks at.
+	// stream reports a kind whose content nobody looks at. Only small ones are waited for,
+	// so that their reader can be told something at almost any time.
 	stream(kind byte) bool
 }
 
@@ -78,7 +80,7 @@ func (f *framer) run(p []byte, s sink, end func(kind byte) bool) (proxy.Verdict,
 				f.held = len(p) - at
 				return proxy.EndAtBoundary, nil
 			}
-		case size <= maxWhole && !s.stream(kind):
+		case size <= maxRow || size <= maxWhole && !s.stream(kind):
 			f.held = len(rest)
 			return proxy.Hold, nil
 		default:

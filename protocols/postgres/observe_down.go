@@ -19,6 +19,7 @@ type down struct {
 	framer
 	t     *traffic
 	now   time.Time // of the run; zero until something asks
+	bye   bool      // the target has said why it ends
 	lines <-chan string
 	last  func(why error) []byte
 }
@@ -33,6 +34,17 @@ func (d *down) Observe(p []byte) (proxy.Verdict, error) {
 
 // Tail implements proxy.Observer.
 func (d *down) Tail() int { return d.tail() }
+
+var errNoWord = errors.New("the target ended the connection without a word")
+
+// Ended implements proxy.Ender: PostgreSQL ends a session by a FATAL error, or because the
+// client has terminated it.
+func (d *down) Ended() error {
+	if d.bye {
+		return nil
+	}
+	return errNoWord
+}
 
 // Lines implements proxy.Speaker.
 func (d *down) Lines() <-chan string { return d.lines }
@@ -136,6 +148,7 @@ func (d *down) failed(body []byte) error {
 	}
 	switch {
 	case m.SeverityUnlocalized == "FATAL", m.SeverityUnlocalized == "PANIC": // the backend ends by itself
+		d.bye = true
 		d.t.clear()
 	case i.kind != 'Q' && i.kind != 'F':
 		d.t.seek("S")

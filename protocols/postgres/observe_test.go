@@ -375,3 +375,47 @@ func BenchmarkObserveRows(b *testing.B) {
 type discard struct{}
 
 func (discard) Write(audit.Track) error { return nil }
+
+// A part of a small row does not go on: whoever reads it stands at a message's end when
+// the target breaks, and can be told. A long row passes as it comes.
+func TestSmallRowsPassWhole(t *testing.T) {
+	for _, c := range []struct {
+		size    int // of the row's text, in bytes
+		verdict proxy.Verdict
+	}{
+		{1, proxy.Hold},
+		{8<<10 - 11, proxy.Hold}, // with a header and the field's, a buffer of PostgreSQL
+		{9 << 10, proxy.Pass},
+	} {
+		k := newTalk(t)
+		row := backend(t, &pgproto3.DataRow{Values: [][]byte{make([]byte, c.size)}})
+		part := row[:len(row)-1]
+		verdict, err := k.dn.Observe(part)
+		if err != nil || verdict != c.verdict || k.dn.Tail() != len(part) {
+			t.Errorf("a part of a row of %d bytes: verdict %v, a tail of %d of %d bytes, %v", c.size, verdict, k.dn.Tail(), len(part), err)
+		}
+		rest := row
+		if c.verdict == proxy.Pass {
+			rest = row[len(part):]
+		}
+		if verdict, err := k.dn.Observe(rest); err != nil || verdict != proxy.Pass || k.dn.Tail() != 0 {
+			t.Errorf("the end of a row of %d bytes: verdict %v, a tail of %d, %v", c.size, verdict, k.dn.Tail(), err)
+		}
+	}
+}
+
+func TestTargetEndsByAFatalErrorOnly(t *testing.T) {
+	k := newTalk(t)
+	if err := k.dn.Ended(); !errors.Is(err, errNoWord) {
+		t.Errorf("without a word: %v", err)
+	}
+	for severity, want := range map[string]error{"ERROR": errNoWord, "FATAL": nil} {
+		k := newTalk(t)
+		if _, err := k.dn.Observe(backend(t, &pgproto3.ErrorResponse{Severity: severity, SeverityUnlocalized: severity, Code: "57P01", Message: "x"})); err != nil {
+			t.Fatal(err)
+		}
+		if err := k.dn.Ended(); !errors.Is(err, want) {
+			t.Errorf("behind %s: %v", severity, err)
+		}
+	}
+}

@@ -311,9 +311,9 @@ func TestWarningsComeBetweenMessages(t *testing.T) {
 	tr := &traffic{rec: discard{}}
 	over := make(chan error, 1)
 	go func() {
-		over <- proxy.Relay(context.Background(), proxy.NewConn(gateSide), proxy.NewConn(targetSide), &up{t: tr}, &down{t: tr, lines: lines})
+		over <- proxy.Relay(context.Background(), proxy.NewConn(gateSide), proxy.NewConn(targetSide), &up{t: tr}, &down{t: tr, lines: lines, bye: true})
 	}()
-	half := backend(t, row(strings.Repeat("x", 1000)))
+	half := backend(t, row(strings.Repeat("x", 10_000))) // it passes in pieces
 	write(t, target, half[:500])
 	expect(t, client, string(half[:500]))
 	lines <- "5 minutes left"
