@@ -73,7 +73,7 @@ func (l *lines) Tail() int                { return l.tail }
 func (l *lines) Lines() <-chan string     { return l.say }
 func (l *lines) Dress(line string) []byte { return []byte(line + "\n") }
 
-func (l *lines) Ended() error             { return l.bad }
+func (l *lines) Ended() error { return l.bad }
 
 func (l *lines) Last(why error) []byte {
 	if l.last == "" {
@@ -385,7 +385,7 @@ func TestCutResetsAClientThatDoesNotDrain(t *testing.T) {
 				}
 			}
 		}()
-		<-filled // nothing moves any more
+		<-filled      // nothing moves any more
 		if m.secure { // the cut comes while the client is given what a target said that has gone
 			_ = r.target.Close()
 		}
