@@ -319,10 +319,15 @@ rule "r" {
 		{Scope{Channels: []string{"sftp"}}, false},
 		{Scope{Channels: []string{"forward"}, Forward: []string{"db:5432"}}, true},
 		{Scope{Channels: []string{"forward"}, Forward: []string{"db:22"}}, false},
+		{Scope{Channels: []string{"listen"}}, false},
 	} {
 		if s.Admits(c.need) != c.ok {
 			t.Errorf("%+v admits %+v: %v", s, c.need, !c.ok)
 		}
+	}
+	l := Scope{Channels: []string{"listen"}, Listen: []string{"127.0.0.1:80"}}
+	if l.Admits(Scope{Channels: []string{"forward"}}) || !l.Admits(Scope{Listen: []string{"127.0.0.1:80"}}) || l.Admits(Scope{Listen: []string{"127.0.0.1:81"}}) {
+		t.Errorf("%+v admits what it should not, or not what it should", l)
 	}
 	if !slices.Equal(s.Parts(), []string{"channels", "forward"}) || (Scope{}).Parts() != nil {
 		t.Errorf("parts %v", s.Parts())

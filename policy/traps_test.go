@@ -169,6 +169,8 @@ func TestTrapsOfBlocks(t *testing.T) {
 		"count of none":         {ruleWith("approve {\n count = 0\n from = { groups = [\"dba\"] }\n }"), "count is a whole number from 1"},
 		"unknown channel":       {ruleWith(`scope { channels = ["shel"] }`), `Did you mean "shell"?`},
 		"forward to everywhere": {ruleWith(`scope { channels = ["forward"] }`), "The channel forward needs forward"},
+		"listen anywhere":       {ruleWith(`scope { channels = ["listen"] }`), "The channel listen needs listen"},
+		"places never used":     {ruleWith("scope {\n channels = [\"forward\"]\n forward = [\"db:1\"]\n listen = [\"a:1\"]\n }"), "listen names places, but channels has no"},
 		"name twice":            {ruleWith("") + "\n" + ruleWith(""), `rule "r" is already at policy/rules.hcl:1`},
 		"rule and forbid":       {ruleWith("") + "\n" + `forbid "r" {}`, `forbid "r" is already at policy/rules.hcl:1`},
 		"no name":               {`rule { }`, `Write rule "name" { ... }.`},

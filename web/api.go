@@ -191,6 +191,7 @@ func (s *Web) apiDecide(v *visit, yes bool) error {
 		ReadOnly bool     `json:"read_only"`
 		Channels []string `json:"channels"`
 		Forward  []string `json:"forward"`
+		Listen   []string `json:"listen"`
 		Methods  []string `json:"methods"`
 		Paths    []string `json:"paths"`
 		Word     string   `json:"word"`
@@ -202,7 +203,7 @@ func (s *Web) apiDecide(v *visit, yes bool) error {
 	if err := firstError(err, short("word", in.Word, session.MaxReason)); err != nil {
 		return err
 	}
-	scope := policy.Scope{ReadOnly: in.ReadOnly, Channels: in.Channels, Forward: in.Forward, Methods: in.Methods, Paths: in.Paths}
+	scope := policy.Scope{ReadOnly: in.ReadOnly, Channels: in.Channels, Forward: in.Forward, Listen: in.Listen, Methods: in.Methods, Paths: in.Paths}
 	request, err := s.verdict(v, session.Verdict{Yes: yes, Duration: d, Scope: scope, Word: in.Word})
 	if err != nil {
 		return err

@@ -210,7 +210,7 @@ func start(t *testing.T) *fixture {
 	fatal(t, err)
 
 	f.gate, err = session.New(session.Config{
-		Store: db, Log: f.log, Recordings: recordings, URL: f.base, Scopes: map[string][]string{"postgres": nil, "ssh": {"channels", "forward"}, "http": nil},
+		Store: db, Log: f.log, Recordings: recordings, URL: f.base, Scopes: map[string][]string{"postgres": nil, "ssh": {"channels", "forward", "listen"}, "http": nil},
 		Certificate: func(c *x509.Certificate) (string, error) { return ca.Verify(c, time.Now()) },
 	}, policyOf(t, filepath.Join(dir, "policy"), strings.ReplaceAll(rules, "ISSUER", f.idp.URL())))
 	fatal(t, err)

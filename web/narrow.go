@@ -23,7 +23,7 @@ type pickItem struct {
 
 // narrowing are the lists of a scope that the form has boxes for.
 func narrowing(s *policy.Scope) map[string]*[]string {
-	return map[string]*[]string{"channels": &s.Channels, "forward": &s.Forward, "methods": &s.Methods, "paths": &s.Paths}
+	return map[string]*[]string{"channels": &s.Channels, "forward": &s.Forward, "listen": &s.Listen, "methods": &s.Methods, "paths": &s.Paths}
 }
 
 // picks are the form's boxes: all that is offered, ticked as in given, where a list

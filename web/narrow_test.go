@@ -42,7 +42,7 @@ func TestYesToFewerChannels(t *testing.T) {
 	}
 	// All ticked is as it was asked; none ticked does not keep anybody from saying no.
 	second := alice.ask("web-1", "admin", "INC-5")
-	bob.choose("/requests/"+second, url.Values{"verdict": {"yes"}, "narrow": {"channels"}, "channels": {"shell", "exec", "sftp", "forward"}}).want(t, 200, "Approved")
+	bob.choose("/requests/"+second, url.Values{"verdict": {"yes"}, "narrow": {"channels"}, "channels": {"shell", "exec", "sftp", "forward", "listen"}}).want(t, 200, "Approved")
 	if got := alice.channels(second); len(got) > 0 {
 		t.Errorf("all ticked gives only %q", got)
 	}
@@ -75,7 +75,7 @@ func TestTamperedFieldsDecideNothing(t *testing.T) {
 		`{"duration":"2h"}`: 422, `{"duration":"-5m"}`: 422, `{"duration":"0s"}`: 422, `{"duration":"1000000h"}`: 422, `{"duration":5}`: 400,
 		`{"read_only":true}`: 403, `{"read_only":"no"}`: 400, // an SSH target cannot be held to it
 		`{"channels":[]}`: 422, `{"channels":["agent"]}`: 422, `{"channels":["shell","root"]}`: 422, `{"channels":"shell"}`: 400,
-		`{"forward":["db"]}`: 422, `{"methods":["GET"]}`: 403, `{"paths":["x"]}`: 422, `{"paths":["/\u001b[2J"]}`: 422,
+		`{"forward":["db"]}`: 422, `{"listen":["80"]}`: 422, `{"methods":["GET"]}`: 403, `{"paths":["x"]}`: 422, `{"paths":["/\u001b[2J"]}`: 422,
 		`{"databases":["x"]}`: 400, `{"scope":{}}`: 400, `{"user":"alice@example.com"}`: 400, `{"by":"carol@example.com"}`: 400,
 		`{"rule":"others"}`: 400, `{"stage":1}`: 400, `{"yes":false}`: 400, `{"grant":"` + grant + `"}`: 400, `{"digest":"sha256:0"}`: 400,
 		`{"word":"` + strings.Repeat("x", session.MaxReason+1) + `"}`: 422, `{"word":"\u001b[2J"}`: 422, `[]`: 400,

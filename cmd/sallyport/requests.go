@@ -56,12 +56,13 @@ func verdict(yes bool) func(c *cobra.Command) func() map[string]any {
 		readOnly := c.Flags().Bool("read-only", false, "reading only, where the protocol can enforce it")
 		channels := c.Flags().StringSlice("channels", nil, "SSH: only these, such as exec,sftp")
 		forward := c.Flags().StringSlice("forward", nil, "SSH: only to these destinations, host:port")
+		listen := c.Flags().StringSlice("listen", nil, "SSH: only listening (-R) at these places, host:port")
 		methods := c.Flags().StringSlice("methods", nil, "HTTP: only these, such as GET,HEAD")
 		paths := c.Flags().StringArray("path", nil, "HTTP: only this path pattern; once for each")
 		return func() map[string]any {
 			return map[string]any{
 				"word": *word, "duration": *span, "read_only": *readOnly,
-				"channels": *channels, "forward": *forward, "methods": *methods, "paths": *paths,
+				"channels": *channels, "forward": *forward, "listen": *listen, "methods": *methods, "paths": *paths,
 			}
 		}
 	}

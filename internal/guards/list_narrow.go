@@ -40,8 +40,8 @@ var narrowed = []Guard{
 	},
 	{
 		"narrow.agent-by-name", "policy/scope/scope.go",
-		`return []string{"shell", "exec", "sftp", "forward"}`,
-		`return []string{"shell", "exec", "sftp", "forward", "agent", "x11"}`,
+		`return []string{"shell", "exec", "sftp", "forward", "listen"}`,
+		`return []string{"shell", "exec", "sftp", "forward", "listen", "agent", "x11"}`,
 		"./policy/scope", "TestAgentIsOpenOnlyWhereItIsNamed", "a sub-channel not authorised",
 	},
 	{

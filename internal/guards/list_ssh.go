@@ -87,8 +87,8 @@ var ssh = []Guard{
 	},
 	{
 		"protocols/ssh.agent-off", "policy/scope/scope.go",
-		`return []string{"shell", "exec", "sftp", "forward"}`,
-		`return []string{"shell", "exec", "sftp", "forward", "agent", "x11"}`,
+		`return []string{"shell", "exec", "sftp", "forward", "listen"}`,
+		`return []string{"shell", "exec", "sftp", "forward", "listen", "agent", "x11"}`,
 		"./protocols/ssh", "TestAgentAndX11AreOff", "a sub-channel not authorised",
 	},
 	{
@@ -123,9 +123,9 @@ var ssh = []Guard{
 	},
 	{
 		"protocols/ssh.listen", "protocols/ssh/forward.go",
+		"if !r.rules.listens(at) {",
 		"if !r.rules.forwards(at) {",
-		`if at == "" {`,
-		"./protocols/ssh", "TestScopeHoldsForwards", "a sub-channel not authorised",
+		"./protocols/ssh", "TestListeningIsAWordOfItsOwn", "a sub-channel not authorised",
 	},
 	{
 		"protocols/ssh.unlisten", "protocols/ssh/forward.go",

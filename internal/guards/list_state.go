@@ -219,6 +219,12 @@ var state = []Guard{
 		"./policy/scope", "TestNarrowedScopes/no_destination", "a sub-channel not authorised",
 	},
 	{
+		"policy/scope.narrow-listening", "policy/scope/narrow.go",
+		`case part == "listen" && !strings.Contains(word, ":") && !strings.HasPrefix(word, "/"):`,
+		`case false && (part == "listen" && !strings.Contains(word, ":") && !strings.HasPrefix(word, "/")):`,
+		"./policy/scope", "TestNarrowedScopes/no_place_to_listen", "a sub-channel not authorised",
+	},
+	{
 		"policy/scope.no-list", "policy/scope/scope.go",
 		"if len(list[0]) > 0 && len(list[1]) == 0 {",
 		"if false && (len(list[0]) > 0 && len(list[1]) == 0) {",
@@ -229,6 +235,24 @@ var state = []Guard{
 		`if len(limit.Forward) > 0 && len(s.Forward) == 0 && slices.Contains(s.channels(), "forward") {`,
 		`if false && (len(limit.Forward) > 0 && len(s.Forward) == 0 && slices.Contains(s.channels(), "forward")) {`,
 		"./policy/scope", "TestNoListIsOutsideAList", "a sub-channel not authorised",
+	},
+	{
+		"policy/scope.no-places", "policy/scope/scope.go",
+		`if len(limit.Listen) > 0 && len(s.Listen) == 0 && slices.Contains(s.channels(), "listen") {`,
+		`if false && (len(limit.Listen) > 0 && len(s.Listen) == 0 && slices.Contains(s.channels(), "listen")) {`,
+		"./policy/scope", "TestNoListIsOutsideAList", "a sub-channel not authorised",
+	},
+	{
+		"policy/scope.listens-admits", "policy/scope/scope.go",
+		"within(s.Listen, need.Listen) && ",
+		"",
+		"./policy", "TestObjectsAndNeeds", "a sub-channel not authorised",
+	},
+	{
+		"policy/scope.listens-anywhere", "policy/scope/read.go",
+		`if slices.Contains(s.Channels, "listen") && len(s.Listen) == 0 {`,
+		`if slices.Contains(s.Channels, "nowhere") && len(s.Listen) == 0 {`,
+		"./policy", "TestTrapsOfBlocks/listen_anywhere", "an empty list that means everything",
 	},
 	{
 		"policy/scope.read-only", "policy/scope/scope.go",

@@ -22,14 +22,17 @@ type Refusal struct {
 func (r *Refusal) Error() string { return r.Say }
 
 // Choices lists, for each part that can be narrowed item by item, all that s opens. Where
-// it lists nothing, that is what the part has words for; forwards and paths have none.
+// it lists nothing, that is what the part has words for; forwards, listening and paths have none.
 func (s Scope) Choices() Scope {
-	c := Scope{Channels: slices.Clone(s.channels()), Forward: slices.Clone(s.Forward), Methods: slices.Clone(s.Methods), Paths: slices.Clone(s.Paths)}
+	c := Scope{Channels: slices.Clone(s.channels()), Forward: slices.Clone(s.Forward), Listen: slices.Clone(s.Listen), Methods: slices.Clone(s.Methods), Paths: slices.Clone(s.Paths)}
 	if len(c.Methods) == 0 {
 		c.Methods = []string{"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "WEBSOCKET"}
 	}
 	if !slices.Contains(c.Channels, "forward") {
 		c.Forward = nil
+	}
+	if !slices.Contains(c.Channels, "listen") {
+		c.Listen = nil
 	}
 	return c
 }
@@ -51,7 +54,7 @@ func (s Scope) Takes(by Scope) error {
 	if len(by.Databases) > 0 || len(by.Query) > 0 {
 		return &Refusal{"scope", "databases and query parameters are as the rule has them; deny, and ask for another request"}
 	}
-	open := map[string][]string{"channels": s.channels(), "forward": s.Forward, "methods": s.Methods, "paths": s.Paths}
+	open := map[string][]string{"channels": s.channels(), "forward": s.Forward, "listen": s.Listen, "methods": s.Methods, "paths": s.Paths}
 	for _, p := range by.parts() {
 		if *p.list != nil && len(*p.list) == 0 { // whoever names none means none, and would get all
 			return &Refusal{p.name, "name some of the " + p.name + ", or leave " + p.name + " out; to give none of them, deny"}
@@ -82,6 +85,8 @@ func odd(part, word string) string {
 		return "a method is in capitals, such as GET"
 	case part == "forward" && !strings.Contains(word, ":") && !strings.HasPrefix(word, "/"):
 		return "a destination is host:port, or the path of a socket"
+	case part == "listen" && !strings.Contains(word, ":") && !strings.HasPrefix(word, "/"):
+		return "a place to listen at is host:port, or the path of a socket"
 	}
 	return ""
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/sallyport/sallyport/policy/strict"
 )
 
-var channelWords = []string{"shell", "exec", "sftp", "forward", "agent", "x11"}
+var channelWords = []string{"shell", "exec", "sftp", "forward", "listen", "agent", "x11"}
 
 // Read reads a scope block; b may be nil. what names its rule in sentences.
 func Read(f *strict.Findings, b *hclsyntax.Block, what string) Scope {
@@ -18,7 +18,7 @@ func Read(f *strict.Findings, b *hclsyntax.Block, what string) Scope {
 	}
 	f.Blocks(b, "scope of "+what)
 	r := f.Block(b, "scope of "+what)
-	s := Scope{ReadOnly: r.Flag("read_only"), Databases: r.List("databases"), Channels: r.List("channels"), Forward: r.List("forward"), Methods: r.List("methods"), Paths: r.List("paths"), Query: r.List("query")}
+	s := Scope{ReadOnly: r.Flag("read_only"), Databases: r.List("databases"), Channels: r.List("channels"), Forward: r.List("forward"), Listen: r.List("listen"), Methods: r.List("methods"), Paths: r.List("paths"), Query: r.List("query")}
 	r.Done()
 	for _, q := range s.Query {
 		if name, _, ok := strings.Cut(q, "="); !ok || strings.TrimSuffix(name, "?") == "" || strings.ContainsAny(name, "&;%+*") {
@@ -42,6 +42,12 @@ func Read(f *strict.Findings, b *hclsyntax.Block, what string) Scope {
 	}
 	if slices.Contains(s.Channels, "forward") && len(s.Forward) == 0 {
 		f.Bad(r.Where("channels"), "To everywhere", "The channel forward needs forward = [\"host:port\"].")
+	}
+	if len(s.Listen) > 0 && !slices.Contains(s.Channels, "listen") {
+		f.Bad(r.Where("listen"), "Never used", "listen names places, but channels has no \"listen\".")
+	}
+	if slices.Contains(s.Channels, "listen") && len(s.Listen) == 0 {
+		f.Bad(r.Where("channels"), "Anywhere", "The channel listen needs listen = [\"host:port\"].")
 	}
 	return s
 }

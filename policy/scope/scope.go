@@ -14,8 +14,9 @@ import (
 type Scope struct {
 	ReadOnly  bool     `json:"read_only,omitempty"`
 	Databases []string `json:"databases,omitempty"` // PostgreSQL: databases beside the target's own
-	Channels  []string `json:"channels,omitempty"`  // SSH: shell, exec, sftp, forward, agent, x11
-	Forward   []string `json:"forward,omitempty"`   // SSH: destinations of forwards, "host:port"
+	Channels  []string `json:"channels,omitempty"`  // SSH: shell, exec, sftp, forward, listen, agent, x11
+	Forward   []string `json:"forward,omitempty"`   // SSH: destinations of forwards (-L), "host:port"
+	Listen    []string `json:"listen,omitempty"`    // SSH: where the target listens for the client (-R), "host:port"
 	Methods   []string `json:"methods,omitempty"`   // HTTP
 	Paths     []string `json:"paths,omitempty"`     // HTTP: path patterns
 	Query     []string `json:"query,omitempty"`     // HTTP: query parameters, "name=pattern"; "name?=pattern" may be left out
@@ -32,6 +33,7 @@ func (s *Scope) parts() []part {
 		{"databases", &s.Databases},
 		{"channels", &s.Channels},
 		{"forward", &s.Forward},
+		{"listen", &s.Listen},
 		{"methods", &s.Methods},
 		{"paths", &s.Paths},
 		{"query", &s.Query},
@@ -59,7 +61,7 @@ func (s Scope) String() string {
 	if s.ReadOnly {
 		words = append(words, "read-only")
 	}
-	names := map[string]string{"forward": "forwards to", "query": "query parameters"}
+	names := map[string]string{"forward": "forwards to", "listen": "listening at", "query": "query parameters"}
 	for _, p := range s.parts() {
 		if len(*p.list) > 0 {
 			words = append(words, cmp.Or(names[p.name], p.name)+" "+strings.Join(*p.list, ", "))
@@ -85,14 +87,14 @@ func (s Scope) channels() []string {
 	if len(s.Channels) > 0 {
 		return s.Channels
 	}
-	return []string{"shell", "exec", "sftp", "forward"}
+	return []string{"shell", "exec", "sftp", "forward", "listen"}
 }
 
 // Admits reports that need lies within the scope. A list that the scope leaves out
 // limits nothing.
 func (s Scope) Admits(need Scope) bool {
 	within := func(limit, need []string) bool { return len(limit) == 0 || contains(limit, need) }
-	return contains(s.channels(), need.Channels) && within(s.Forward, need.Forward) && within(s.Methods, need.Methods) && within(s.Paths, need.Paths)
+	return contains(s.channels(), need.Channels) && within(s.Forward, need.Forward) && within(s.Listen, need.Listen) && within(s.Methods, need.Methods) && within(s.Paths, need.Paths)
 }
 
 // contains reports that all holds every one of some.
@@ -115,6 +117,9 @@ func (s Scope) Within(limit Scope) bool {
 		}
 	}
 	if len(limit.Forward) > 0 && len(s.Forward) == 0 && slices.Contains(s.channels(), "forward") {
+		return false
+	}
+	if len(limit.Listen) > 0 && len(s.Listen) == 0 && slices.Contains(s.channels(), "listen") {
 		return false
 	}
 	// Databases are those beside the target's own, so a list that is left out is the least.

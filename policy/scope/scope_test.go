@@ -46,6 +46,8 @@ func TestNoListIsOutsideAList(t *testing.T) {
 		"paths":        {scope.Scope{Paths: words{"/api/**"}}, scope.Scope{}, false},
 		"one of two":   {scope.Scope{Methods: words{"GET"}, Paths: words{"/api/**"}}, scope.Scope{Methods: words{"GET"}}, false},
 		"destinations": {scope.Scope{Forward: words{"db:5432"}}, scope.Scope{}, false},
+		"places":       {scope.Scope{Listen: words{"a:80"}}, scope.Scope{}, false},
+		"no listening": {scope.Scope{Listen: words{"a:80"}}, scope.Scope{Channels: words{"shell"}}, true},
 		"no forward":   {scope.Scope{Forward: words{"db:5432"}}, scope.Scope{Channels: words{"shell"}}, true},
 		"read only":    {scope.Scope{ReadOnly: true}, scope.Scope{}, false},
 		"databases":    {scope.Scope{}, scope.Scope{Databases: words{"archive"}}, false},
@@ -69,7 +71,7 @@ func TestAgentIsOpenOnlyWhereItIsNamed(t *testing.T) {
 	if err := (scope.Scope{}).Takes(agent); err == nil {
 		t.Error("an approver may add the agent")
 	}
-	if !(scope.Scope{}).Within(scope.Scope{Channels: words{"shell", "exec", "sftp", "forward", "agent"}}) {
+	if !(scope.Scope{}).Within(scope.Scope{Channels: words{"shell", "exec", "sftp", "forward", "listen", "agent"}}) {
 		t.Error("all that is open by itself lies within what names it all")
 	}
 }
@@ -93,6 +95,8 @@ func TestNarrowedScopes(t *testing.T) {
 		"another path":            {web, scope.Scope{Paths: words{"/a/b"}}, scope.Scope{}, "paths"},
 		"no path":                 {scope.Scope{}, scope.Scope{Paths: words{"b"}}, scope.Scope{}, "paths"},
 		"no destination":          {scope.Scope{}, scope.Scope{Forward: words{"db"}}, scope.Scope{}, "forward"},
+		"no place to listen":      {scope.Scope{}, scope.Scope{Listen: words{"80"}}, scope.Scope{}, "listen"},
+		"another place":           {scope.Scope{Listen: words{"a:80"}}, scope.Scope{Listen: words{"a:81"}}, scope.Scope{}, "listen"},
 		"a method in lower case":  {scope.Scope{}, scope.Scope{Methods: words{"get"}}, scope.Scope{}, "methods"},
 		"an unknown channel":      {scope.Scope{}, scope.Scope{Channels: words{"telnet"}}, scope.Scope{}, "channels"},
 		"an empty word":           {scope.Scope{}, scope.Scope{Paths: words{""}}, scope.Scope{}, "paths"},
@@ -140,8 +144,8 @@ func TestPropertyNarrowingNeverWidens(t *testing.T) {
 	}
 	gen := func(t *rapid.T) scope.Scope {
 		return scope.Scope{
-			ReadOnly: rapid.Bool().Draw(t, "read only"), Channels: list(t, "channels", "shell", "exec", "sftp", "forward", "agent", "x11"),
-			Forward: list(t, "forward", "a:1", "b:2"), Methods: list(t, "methods", "GET", "POST", "PUT"), Paths: list(t, "paths", "/a", "/b", "/c/**"),
+			ReadOnly: rapid.Bool().Draw(t, "read only"), Channels: list(t, "channels", "shell", "exec", "sftp", "forward", "listen", "agent", "x11"),
+			Forward: list(t, "forward", "a:1", "b:2"), Listen: list(t, "listen", "a:1", "b:2"), Methods: list(t, "methods", "GET", "POST", "PUT"), Paths: list(t, "paths", "/a", "/b", "/c/**"),
 		}
 	}
 	rapid.Check(t, func(t *rapid.T) {

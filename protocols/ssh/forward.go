@@ -231,7 +231,7 @@ func (r *relay) listenLocal(kind string, payload []byte) bool {
 // mayListen checks, and writes down, that the target shall listen at a place. A port
 // that the target is to choose is allowed where no places are listed.
 func (r *relay) mayListen(at string) bool {
-	if !r.rules.forwards(at) {
+	if !r.rules.listens(at) {
 		r.over(r.rec.note("refused: the grant allows no listening at %s", at))
 		return false
 	}

@@ -152,6 +152,7 @@ func extensions(scope policy.Scope) map[string]string {
 		{channelShell, "permit-pty"},
 		{channelExec, "permit-pty"},
 		{channelForward, "permit-port-forwarding"},
+		{channelListen, "permit-port-forwarding"},
 		{channelAgent, "permit-agent-forwarding"},
 		{channelX11, "permit-X11-forwarding"},
 	} {

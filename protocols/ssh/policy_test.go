@@ -50,6 +50,16 @@ rule "tunnel" {
     forward  = ["%[1]s"]
   }
 }
+rule "listener" {
+  target  = { name = "web-1" }
+  role    = ["listener"]
+  who     = { groups = ["engineering"] }
+  longest = "1h"
+  scope {
+    channels = ["listen"]
+    listen   = ["%[2]s"]
+  }
+}
 rule "lender" {
   target  = { name = "web-1" }
   role    = ["lender"]
@@ -88,6 +98,7 @@ target "web-1" {
   role "careful" { account = "%[3]s" }
   role "copier" { account = "%[3]s" }
   role "tunnel" { account = "%[3]s" }
+  role "listener" { account = "%[3]s" }
   role "lender" { account = "%[3]s" }
   role "keyed" {
     account    = "%[3]s"

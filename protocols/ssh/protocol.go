@@ -22,9 +22,9 @@ type Protocol struct{}
 // Name returns "ssh".
 func (Protocol) Name() string { return Name }
 
-// Scopes lists what a session can be held to: kinds of channels, and where forwards
-// may lead.
-func (Protocol) Scopes() []string { return []string{"channels", "forward"} }
+// Scopes lists what a session can be held to: kinds of channels, where forwards may lead,
+// and where the target may listen for the client.
+func (Protocol) Scopes() []string { return []string{"channels", "forward", "listen"} }
 
 // Options is the `options` block of a listener. The three keys stay three: whoever
 // has one of them has only what that one is for.

@@ -14,6 +14,7 @@ const (
 	channelExec    = "exec"
 	channelSFTP    = "sftp"
 	channelForward = "forward"
+	channelListen  = "listen"
 	channelAgent   = "agent"
 	channelX11     = "x11"
 )
@@ -26,14 +27,22 @@ func (r rules) allows(channel string) bool {
 	return r.scope.Admits(policy.Scope{Channels: []string{channel}})
 }
 
-// forwards reports whether forwards may lead to (or, with -R, listen at) a place:
-// "host:port", or the path of a socket. Names are compared as they are written; the
-// target resolves them.
+// forwards reports whether forwards may lead to a place: "host:port", or the path of a
+// socket. Names are compared as they are written; the target resolves them.
 func (r rules) forwards(place string) bool {
 	if !r.allows(channelForward) {
 		return false
 	}
 	return r.scope.Admits(policy.Scope{Forward: []string{place}})
+}
+
+// listens reports whether the target may listen at a place for the client (-R). That lets
+// the target's programs talk to the client's network, so it is a word of its own.
+func (r rules) listens(place string) bool {
+	if !r.allows(channelListen) {
+		return false
+	}
+	return r.scope.Admits(policy.Scope{Listen: []string{place}})
 }
 
 func place(host string, port uint32) string {

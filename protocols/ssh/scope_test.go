@@ -161,6 +161,36 @@ func TestScopeHoldsForwards(t *testing.T) {
 	}
 }
 
+// -L and -R lead opposite ways, so a scope that has a place for one has it not for the other.
+func TestListeningIsAWordOfItsOwn(t *testing.T) {
+	echo, far := echoServer(t), listenNowhere(t)
+	w := newWorld(t, setup{forward: echo, listen: far})
+	c := w.dial(t, "tunnel@web-1")
+	if l, err := c.Listen("tcp", echo); err == nil {
+		t.Errorf("who may forward listens at %s", l.Addr())
+	}
+	conn, err := c.Dial("tcp", echo)
+	must(t, err)
+	must(t, errors.Join(conn.Close(), c.Close()))
+	if list := w.recorded(t); !said(list, "note", "refused: the grant allows no listening at "+echo) {
+		t.Errorf("recorded: %+v", list)
+	}
+	c = w.dial(t, "listener@web-1")
+	if _, err := c.Dial("tcp", far); err == nil || !strings.Contains(err.Error(), "sallyport: the grant allows no forward to "+far) {
+		t.Errorf("who may listen forwards: %v", err)
+	}
+	if l, err := c.Listen("tcp", listenNowhere(t)); err == nil {
+		t.Errorf("listens at %s", l.Addr())
+	}
+	l, err := c.Listen("tcp", far)
+	must(t, err)
+	conn, err = net.Dial("tcp", far)
+	must(t, err)
+	back, err := l.Accept()
+	must(t, err)
+	must(t, errors.Join(conn.Close(), back.Close(), l.Close()))
+}
+
 // all returns the lines of all recordings.
 func (w *world) all(t *testing.T) []string {
 	t.Helper()

@@ -62,6 +62,8 @@ func TestRules(t *testing.T) {
 		"other port":     {some.forwards(place("db", 5433)), false},
 		"other name":     {some.forwards(place("db.", 5432)), false},
 		"IPv6":           {some.forwards(place("::1", 80)), true},
+		"some listen":    {some.listens(place("db", 5432)), false},
+		"all listen":     {all.listens(place("x", 1)), true},
 		"a socket":       {some.forwards("/run/x"), false},
 		"LC_ALL":         {passes("LC_ALL"), true},
 		"LD_PRELOAD":     {passes("LD_PRELOAD"), false},

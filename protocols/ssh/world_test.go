@@ -42,6 +42,7 @@ type world struct {
 
 type setup struct {
 	forward string // where the role tunnel may forward to
+	listen  string // where the role listener may have the target listen
 	config  func(*session.Config)
 	disk    *gatetest.Disk
 	ci      *gatetest.CI
@@ -62,13 +63,16 @@ func newWorld(t testing.TB, s setup) *world {
 	if s.forward == "" {
 		s.forward = "127.0.0.1:9"
 	}
+	if s.listen == "" {
+		s.listen = "127.0.0.1:9"
+	}
 	address, hostKey := w.sshd.Address, w.sshd.HostKey
 	if s.target != nil {
 		address, hostKey = s.target.address, s.target.hostKey
 	}
 	o := gatetest.Options{
 		Targets: fmt.Sprintf(targets, address, hostKey, w.sshd.Account, sshdtest.Line(other.PublicKey()), w.sshd.HostCA, sshdtest.HostName),
-		Rules:   fmt.Sprintf(rules, s.forward),
+		Rules:   fmt.Sprintf(rules, s.forward, s.listen),
 		Scopes:  map[string][]string{ssh.Name: ssh.Protocol{}.Scopes()},
 		Config:  s.config,
 		Secrets: s.secrets,
