@@ -42,6 +42,7 @@ var lists = [][]Guard{
 	sftp,
 	shown,
 	ssh,
+	sshClose,
 	sshCut,
 	sshLate,
 	sshLogin,

@@ -115,10 +115,11 @@ func (p *pair) run(fromClient, fromTarget <-chan *ssh.Request, begun func()) {
 	p.starting.Unlock()
 	if !began {
 		_ = p.client.Close() // it may have closed it itself
+		p.leave()
 		return
 	}
 	begun()
-	all.Go(p.input)
+	all.Go(func() { p.input(); p.left(gone) })
 	output := crew{fail: p.r.fail}
 	output.Go(func() { p.output(p.target, stallWriter{p.client, p.r.stalls}, "") })
 	output.Go(func() { p.output(p.target.Stderr(), stallWriter{p.client.Stderr(), p.r.stalls}, " stderr") })
@@ -140,11 +141,7 @@ func (p *pair) finish(gone <-chan struct{}) {
 		_ = p.client.CloseWrite() // the client may have gone; so below
 	}
 	p.mu.Unlock()
-	select {
-	case <-p.over:
-	case <-gone:
-	}
-	<-p.closing()
+	<-p.over
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.cutting.Load() {
@@ -160,11 +157,11 @@ func (p *pair) finish(gone <-chan struct{}) {
 	p.r.over(errors.Join(p.watch.close(), p.r.rec.done(p.n, p.word, p.bytes.Load(), p.since)))
 }
 
-// closing waits for the target's last request. A target that is told to close and
-// does not is closed with its connection.
-func (p *pair) closing() <-chan struct{} {
+// left waits until the client has closed the channel, and closes the target's side. That
+// is behind all input: who closes a channel at once has sent what it sent, to sshd as here.
+func (p *pair) left(gone <-chan struct{}) {
+	<-gone
 	p.leave()
-	return p.over
 }
 
 // leave closes the target's side, which may have gone. At the end of the session hangUp
@@ -190,7 +187,11 @@ func (p *pair) requests(fromClient, fromTarget <-chan *ssh.Request, gone chan<- 
 			if !ok {
 				fromClient = nil
 				close(gone)
-				p.leave()
+				if p.begun() && !p.ending.Load() {
+					// Nobody reads what it says any more, which an sshd knows by the close that
+					// it gets from here only behind all input (PROTOCOL, 2.1).
+					_, _ = p.target.SendRequest("eow@openssh.com", false, nil) // it may have gone
+				}
 				continue
 			}
 			answering.Go(func() {
@@ -263,13 +264,16 @@ func (p *pair) input() {
 	}
 }
 
-// output carries one of the target's two streams to the client.
+// output carries one of the target's two streams to the client. What comes when the client
+// has closed the channel is dropped: what it sent before may still be under way.
 func (p *pair) output(stream io.Reader, to io.Writer, suffix string) {
 	from := &flow{from: stream}
-	for {
+	for left := false; ; {
 		data, err := from.read()
-		if len(data) > 0 {
-			if stop := p.pass(data, to, suffix); stop != nil {
+		if len(data) > 0 && !left {
+			stop := p.pass(data, to, suffix)
+			left = errors.Is(stop, errLeft)
+			if stop != nil && !left {
 				p.broken(stop)
 				return
 			}
@@ -280,8 +284,11 @@ func (p *pair) output(stream io.Reader, to io.Writer, suffix string) {
 	}
 }
 
-// errCut says that the client is sent nothing more.
-var errCut = errors.New("the session was cut")
+// Why a client is sent nothing more.
+var (
+	errCut  = errors.New("the session was cut")
+	errLeft = errors.New("the client closed the channel")
+)
 
 // pass writes a piece of output down and sends it on, in one order for both streams.
 func (p *pair) pass(data []byte, to io.Writer, suffix string) error {
@@ -297,8 +304,11 @@ func (p *pair) pass(data []byte, to io.Writer, suffix string) error {
 	if p.tty != nil {
 		p.tty.see(data)
 	}
-	if _, err := to.Write(data); err != nil || p.owed == "" {
-		return err
+	if _, err := to.Write(data); err != nil {
+		return errLeft
+	}
+	if p.owed == "" {
+		return nil
 	}
 	return p.say(p.owed)
 }
@@ -310,8 +320,8 @@ func (p *pair) keep(data []byte, suffix string) error {
 	return p.r.rec.terminal(p.stream+suffix, "o", data)
 }
 
-// broken ends a channel that cannot go on: the client has gone from it, or what it
-// sends cannot be recorded.
+// broken ends a channel that cannot go on: it was cut, or what goes through it cannot be
+// recorded.
 func (p *pair) broken(err error) {
 	if errors.Is(err, sftp.ErrBad) {
 		p.r.over(p.r.rec.note("%s: %v", p.stream, err))

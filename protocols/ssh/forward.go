@@ -143,10 +143,12 @@ func (r *relay) join(channel ssh.NewChannel, other link, kind, what string, payl
 		return
 	}
 	var bytes atomic.Int64
+	there, back := make(chan struct{}), make(chan struct{}) // closed when all of one way has gone on
 	sides := crew{fail: r.fail}
-	// A side that closes its channel ends its requests; the other is closed then.
-	sides.Go(func() { ssh.DiscardRequests(nearRequests); _ = far.Close() })
-	sides.Go(func() { ssh.DiscardRequests(farRequests); _ = near.Close() })
+	// A side that closes its channel ends its requests. What it sent before goes on, as
+	// sshd has it, and then the other is closed.
+	sides.Go(func() { ssh.DiscardRequests(nearRequests); <-there; _ = far.Close() })
+	sides.Go(func() { ssh.DiscardRequests(farRequests); <-back; _ = near.Close() })
 	carried := make(chan struct{})
 	sides.Go(func() {
 		select {
@@ -156,8 +158,8 @@ func (r *relay) join(channel ssh.NewChannel, other link, kind, what string, payl
 		}
 	})
 	ways := crew{fail: r.fail}
-	ways.Go(func() { bytes.Add(r.carryOn(far, near)) })
-	ways.Go(func() { bytes.Add(r.carryOn(near, far)) })
+	ways.Go(func() { defer close(there); bytes.Add(r.carryOn(far, near)) })
+	ways.Go(func() { defer close(back); bytes.Add(r.carryOn(near, far)) })
 	ways.Wait()
 	close(carried)
 	_, _ = near.Close(), far.Close() // closed already, or gone
@@ -172,20 +174,20 @@ func (r *relay) over(err error) {
 	}
 }
 
-// carryOn copies one way and passes its end on. An error means that a side has gone,
-// which the other way meets too.
+// carryOn copies one way until its end, which it passes on, and returns how many bytes
+// were delivered. Once the other side has closed its channel nothing can be delivered to
+// it. What still comes is dropped then, so that the sender goes on to take what that side
+// sent before it closed.
 func (r *relay) carryOn(to, from ssh.Channel) (n int64) {
 	in, out := &flow{from: from}, stallWriter{to, r.stalls}
-	for {
+	for closed := false; ; {
 		data, err := in.read()
-		written, failed := out.Write(data)
-		n += int64(written)
-		switch {
-		case failed != nil:
-			_ = from.Close() // what cannot be delivered is not taken any more
-			return n
-		case err != nil:
-			_ = to.CloseWrite() // as above
+		if !closed {
+			written, failed := out.Write(data)
+			n, closed = n+int64(written), failed != nil
+		}
+		if err != nil {
+			_ = to.CloseWrite() // it may have gone
 			return n
 		}
 	}
