@@ -188,6 +188,24 @@ var ssh = []Guard{
 		"./protocols/ssh", "TestFilesAreRecordedByNameSizeAndDigest", "a client's own word on the record",
 	},
 	{
+		"protocols/ssh.no-duration", "protocols/ssh/question.go",
+		`return c.no(&session.Invalid{Field: "duration", Hint: say + "; connect again"})`,
+		`_ = &session.Invalid{Field: "duration", Hint: say + "; connect again"}; break`,
+		"./protocols/ssh", "TestDurationThatIsNoneIsNotTheLongest", "silent defaults and spelling",
+	},
+	{
+		"protocols/ssh.duration-of-nothing", "protocols/ssh/question.go",
+		"err == nil && c.said.duration > 0 {",
+		"err == nil {",
+		"./protocols/ssh", "TestDurationThatIsNoneIsNotTheLongest", "silent defaults and spelling",
+	},
+	{
+		"protocols/ssh.outer-user", "protocols/ssh/config.go",
+		`\n  User jump\n"`,
+		`\n"`,
+		"./protocols/ssh", "TestJumpIsHeldAndRecordedLikeAnyOther", "silent defaults and spelling",
+	},
+	{
 		"protocols/ssh.small-input", "protocols/ssh/record.go",
 		"if d.size < smallInput {",
 		"if d.size < 0 {",

@@ -41,7 +41,10 @@ func ClientConfig(g ClientGate, targets []string) string {
 		return ""
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "Host %s\n  HostName %s\n  Port %s\n", g.Name, g.Host, g.Port)
+	// Without a User the outer connection would have the local one, and a name such as
+	// alice@corp reads as ROLE@TARGET. This one names nothing; `ssh ROLE@TARGET@GATE` goes
+	// before it.
+	fmt.Fprintf(&b, "Host %s\n  HostName %s\n  Port %s\n  User jump\n", g.Name, g.Host, g.Port)
 	g.proofs(&b)
 	// The inner connection's user is who the outer one proved, so no agent or X11 is
 	// lent to a target by a default of the user's own.

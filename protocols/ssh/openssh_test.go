@@ -8,6 +8,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/gatetest"
+	"github.com/sallyport/sallyport/protocols/ssh"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -151,12 +152,12 @@ func TestTokenIsThePassword(t *testing.T) {
 
 func TestJumpIsHeldAndRecordedLikeAnyOther(t *testing.T) {
 	w := newWorld(t, setup{})
-	text := "Host web-1\n  ProxyJump gate\n  StrictHostKeyChecking yes\n  UserKnownHostsFile " + w.dir + "/known_hosts\n"
 	path, _ := w.certificateFor(t, w.SignIn(t, gatetest.Alice).ID)
-	old, err := os.ReadFile(w.config)
-	must(t, err)
-	proofs := "Host gate\n  IdentityFile " + path + "\n  CertificateFile " + path + "-cert.pub\n"
-	must(t, os.WriteFile(w.config, []byte(proofs+text+string(old)), 0o600))
+	text := ssh.ClientConfig(ssh.ClientGate{
+		Name: "gate", Host: "127.0.0.1", Port: port(w.addr), KnownHosts: filepath.Join(w.dir, "known_hosts"), Identity: path, Certificate: path + "-cert.pub",
+	}, []string{"web-1"})
+	// The name of somebody whose machine is in a domain is not the outer connection's.
+	must(t, os.WriteFile(w.config, []byte(text+"Host *\n  GlobalKnownHostsFile /dev/null\n  User alice@corp\n"), 0o600))
 	c := w.ssh(t, "deploy@web-1", "echo in")
 	c.stderr.wait(t, `sallyport: signed in as alice@example.com; waiting for 1 of: dba`)
 	w.decide(t, session.Verdict{Yes: true})

@@ -142,8 +142,11 @@ func (h *handler) Serve(ctx context.Context, nc net.Conn) error {
 }
 
 // The algorithms that this gate speaks, best first. AEAD ciphers and
-// encrypt-then-MAC only; together with strict key exchange, which x/crypto always
-// offers, nothing can be dropped at the start of the stream (Terrapin, CVE-2023-48795).
+// encrypt-then-MAC only. With strict key exchange, which x/crypto always offers, nothing
+// can be dropped at the start of the stream (Terrapin, CVE-2023-48795). Without it, which
+// is a client's or target's choice (OpenSSH before 9.6), that holds for AES-GCM, which
+// counts its packets itself, and not for ChaCha20-Poly1305. It stays in the list because
+// dropbear's client speaks nothing else of it; the option ciphers takes it out.
 func keyExchanges() []string {
 	return []string{
 		ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519,

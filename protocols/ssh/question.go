@@ -3,12 +3,14 @@ package ssh
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/session"
 )
 
 // said is what somebody answered. All of it may be empty.
@@ -19,7 +21,7 @@ type said struct {
 
 const (
 	thinkWait   = 5 * time.Minute // for an answer: as long as for a sign-in
-	maxQuestion = 3               // times that a duration is asked for again
+	maxQuestion = 3               // times that a duration is asked for
 )
 
 // askOrQuestion asks the gate, or first the person, where the policy wants a reason and
@@ -50,29 +52,49 @@ func (c *conn) question(ctx context.Context, meta ssh.ConnMetadata, round ssh.Ke
 	c.unhurried()
 	timer := time.AfterFunc(thinkWait, func() { _ = c.net.Close() }) // an error says that it is closed
 	defer timer.Stop()
-	say := ""
-	for range maxQuestion {
-		answers, err := round("", say, []string{"Reason: ", "Ticket (may be empty): ", "For how long, such as 30m (empty: what the rule allows): "}, []bool{true, true, true})
-		if err != nil {
-			return fmt.Errorf("ask why: %w", err)
-		}
-		if len(answers) != 3 {
-			return errElse
-		}
-		c.said = said{reason: strings.TrimSpace(answers[0]), ticket: strings.TrimSpace(answers[1])}
-		long := strings.TrimSpace(answers[2])
-		if long == "" {
-			break
-		}
-		if c.said.duration, err = time.ParseDuration(long); err == nil {
-			break
-		}
-		c.said.duration, say = 0, prefix+fmt.Sprintf("%.20q is no time such as 30m or 2h\r\n", long)
-	}
-	timer.Stop()
 	if keepsBanners(string(meta.ClientVersion())) {
 		c.round = round
 		defer func() { c.round = nil }()
 	}
+	answers, err := asked(round, "", "Reason: ", "Ticket (may be empty): ", questionLong)
+	if err != nil {
+		return err
+	}
+	c.said = said{reason: answers[0], ticket: answers[1]}
+	// The answer that is no time is asked for again, alone: never is a grant longer than
+	// somebody meant to say.
+	long := answers[2]
+	for try := 1; long != ""; try++ {
+		if c.said.duration, err = time.ParseDuration(long); err == nil && c.said.duration > 0 {
+			break
+		}
+		c.said.duration = 0
+		say := fmt.Sprintf("%.20q is no time such as 30m or 2h", long)
+		if try == maxQuestion {
+			return c.no(&session.Invalid{Field: "duration", Hint: say + "; connect again"})
+		}
+		if answers, err = asked(round, prefix+say+"\r\n", questionLong); err != nil {
+			return err
+		}
+		long = answers[0]
+	}
+	timer.Stop()
 	return c.ask(ctx, meta, n, proof)
+}
+
+const questionLong = "For how long, such as 30m (empty: what the rule allows): "
+
+// asked makes a round of questions, whose answers are shown as they are typed.
+func asked(round ssh.KeyboardInteractiveChallenge, say string, questions ...string) ([]string, error) {
+	answers, err := round("", say, questions, slices.Repeat([]bool{true}, len(questions)))
+	if err != nil {
+		return nil, fmt.Errorf("ask why: %w", err)
+	}
+	if len(answers) != len(questions) {
+		return nil, errElse
+	}
+	for i := range answers {
+		answers[i] = strings.TrimSpace(answers[i])
+	}
+	return answers, nil
 }

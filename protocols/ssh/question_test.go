@@ -4,12 +4,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	xssh "golang.org/x/crypto/ssh"
 
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/gatetest"
 	"github.com/sallyport/sallyport/session"
 )
@@ -19,10 +21,11 @@ func TestReasonIsAskedForInTheTerminal(t *testing.T) {
 	w := newWorld(t, setup{})
 	ask := filepath.Join(w.dir, "askpass")
 	must(t, os.WriteFile(ask, []byte(`#!/bin/sh
+echo "$1" >>"`+w.dir+`/questions"
 case "$1" in
 *Reason*) echo 'INC-7 disk is full' ;;
 *Ticket*) echo OPS-12 ;;
-*long*) if [ -e "`+w.dir+`/asked" ]; then echo 10m; else touch "`+w.dir+`/asked"; echo soon; fi ;;
+*long*) if [ -e "`+w.dir+`/asked" ]; then echo 10m; else touch "`+w.dir+`/asked"; echo 30; fi ;;
 esac
 `), 0o700))
 	t.Setenv("SSH_ASKPASS", ask)
@@ -31,8 +34,13 @@ esac
 	if c.done() != 0 || c.stdout.String() != "in\n" {
 		t.Fatalf("stdout %q, stderr:\n%s", c.stdout, c.stderr)
 	}
-	if !strings.Contains(c.stderr.String(), "sallyport: say why you need web-1 as careful") || !strings.Contains(c.stderr.String(), `"soon" is no time such as 30m`) {
+	if !strings.Contains(c.stderr.String(), "sallyport: say why you need web-1 as careful") || !strings.Contains(c.stderr.String(), `"30" is no time such as 30m`) {
 		t.Errorf("stderr:\n%s", c.stderr)
+	}
+	asked, err := os.ReadFile(filepath.Join(w.dir, "questions"))
+	must(t, err)
+	if strings.Count(string(asked), "Reason") != 1 || strings.Count(string(asked), "For how long") != 2 {
+		t.Errorf("asked:\n%s", asked)
 	}
 	g := w.grants(t)[0]
 	if long := g.Ends.Sub(g.Starts); g.Reason != "INC-7 disk is full" || g.Ticket != "OPS-12" || long.Round(time.Second) != 10*time.Minute {
@@ -60,6 +68,28 @@ func TestWhatCannotBeAskedSaysWhyBefore(t *testing.T) {
 	c = w.ssh(t, append(cert, "-o", "BatchMode=yes", "careful@web-1@gate", "echo in")...)
 	if c.done() != 0 || c.stdout.String() != "in\n" || c.stderr.String() != "" {
 		t.Errorf("stdout %q, stderr:\n%s", c.stdout, c.stderr)
+	}
+}
+
+// Who cannot say for how long does not get the longest that there is.
+func TestDurationThatIsNoneIsNotTheLongest(t *testing.T) {
+	for _, long := range []string{"30", "0", "-5m", "for ever"} {
+		w := newWorld(t, setup{})
+		_, signer := w.certificateFor(t, w.SignIn(t, gatetest.Alice).ID)
+		rounds := 0
+		c, said, err := w.try("careful@web-1", xssh.PublicKeys(signer), xssh.KeyboardInteractive(func(_, _ string, questions []string, _ []bool) ([]string, error) {
+			rounds++
+			answers := slices.Repeat([]string{"INC-7"}, len(questions))
+			answers[len(answers)-1] = long
+			return answers, nil
+		}))
+		if err == nil {
+			t.Errorf("%q let in", long)
+			_ = c.Close() // it is not what is tried
+		}
+		if !strings.Contains(said, "is no time such as 30m or 2h; connect again") || rounds != 3 || w.Count(t, audit.RequestCreated) != 0 {
+			t.Errorf("%q: %d rounds, said %q", long, rounds, said)
+		}
 	}
 }
 

@@ -41,6 +41,15 @@ func TestTargetIsKnownByItsHostCA(t *testing.T) {
 
 // The certificate of a session is good for one account, until the grant's end, and for
 // what the grant's scope has.
+// What keeps the gate out is said as what it is.
+func TestTargetWithoutACommonAlgorithm(t *testing.T) {
+	w := newWorld(t, setup{sshd: []string{"Ciphers aes128-cbc"}})
+	c := w.ssh(t, append(w.certificate(t, gatetest.Alice), "ops@web-1@gate", "true")...)
+	if c.done() != 255 || !strings.Contains(c.stderr.String(), "sallyport: the target web-1 and the gate have no algorithm in common; ask the platform team") {
+		t.Errorf("stderr:\n%s", c.stderr)
+	}
+}
+
 func TestSessionsCertificate(t *testing.T) {
 	target := newFake(t, func(*xssh.ServerConn) {})
 	w := newWorld(t, setup{target: target})

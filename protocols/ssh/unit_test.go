@@ -5,6 +5,8 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -197,8 +199,34 @@ func TestClientTextsNameTargets(t *testing.T) {
 		t.Errorf("known_hosts: %q", line)
 	}
 	text := ClientConfig(ClientGate{Name: "gate", Host: "gate.example.com", Port: "2222", KnownHosts: "/k", Identity: "/i", Certificate: "/c"}, []string{"web-1", "web-2"})
-	if strings.Contains(text, "*") || !strings.Contains(text, "Host web-1 web-2\n  ProxyJump gate\n") || !strings.Contains(text, "  CertificateFile /c\n") {
+	if strings.Contains(text, "*") || !strings.Contains(text, "Host web-1 web-2\n  ProxyJump gate\n") || !strings.Contains(text, "Host gate\n  HostName gate.example.com\n  Port 2222\n  User jump\n") || !strings.Contains(text, "  CertificateFile /c\n") {
 		t.Errorf("ssh_config:\n%s", text)
+	}
+}
+
+// A target that says nothing, or no more than who it is, is not one that refuses.
+func TestSilentTargetIsNotSaidToRefuse(t *testing.T) {
+	for _, says := range []string{"", "SSH-2.0-silent\r\n"} {
+		gate, target := net.Pipe()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = target.Write([]byte(says))  // it may be over
+			_, _ = io.Copy(io.Discard, target) // as above
+		}()
+		if err := gate.SetDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		_, _, _, err := ssh.NewClientConn(gate, "", &ssh.ClientConfig{User: "deploy", HostKeyCallback: func(string, net.Addr, ssh.PublicKey) error { return nil }})
+		if got := notIn("deploy", err); got != "did not finish the login within 15s" {
+			t.Errorf("%q: %v is said as %q", says, err, got)
+		}
+		_ = gate.Close() // closed by the failure
+		<-done
+		_ = target.Close() // as above
+	}
+	if got := notIn("deploy", errors.New("ssh: unable to authenticate")); got != "does not let the gate log in as deploy" {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -71,10 +72,22 @@ func (c *conn) login(ctx context.Context, up *session.Upstream) (link, error) {
 		up.Alarm(ctx, fmt.Sprintf("the host key of target %s is not the one in the policy: %s", target.Name, unknown.seen))
 		return link{}, &session.Failed{Say: "the target " + target.Name + " does not prove itself by the host key in the policy, so nothing was opened; ask the platform team", Err: err}
 	case err != nil:
-		return link{}, &session.Failed{Say: "the target " + target.Name + " does not let the gate log in as " + role.Name + "; ask the platform team", Err: err}
+		return link{}, &session.Failed{Say: "the target " + target.Name + " " + notIn(role.Name, err) + "; ask the platform team", Err: err}
 	}
 	_ = conn.SetDeadline(time.Time{}) // as above
 	return link{client, channels, requests, socket}, nil
+}
+
+// notIn says what a target did that the gate could not log in to.
+func notIn(role string, err error) string {
+	var none *ssh.AlgorithmNegotiationError
+	switch {
+	case errors.As(err, &none):
+		return "and the gate have no algorithm in common"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "did not finish the login within " + loginWait.String()
+	}
+	return "does not let the gate log in as " + role
 }
 
 // auth is how the gate proves itself to the target.
