@@ -77,9 +77,9 @@ func (r *relay) session(channel ssh.NewChannel) {
 		_ = channel.Reject(ssh.ConnectionFailed, prefix+"the target opens no session") // as above
 		return
 	}
-	client, fromClient, err := channel.Accept()
+	client, fromClient, err := r.accept(channel)
 	if err != nil {
-		_ = target.Close() // the client has gone, and its connection with it
+		_ = target.Close() // it may have gone
 		ssh.DiscardRequests(fromTarget)
 		return
 	}
@@ -398,6 +398,9 @@ func (p *pair) cut(say string) {
 // and a program can ignore them.
 func (p *pair) hangUp(until <-chan struct{}) (lives bool) {
 	defer p.target.Close() //nolint:errcheck // it may have gone
+	if !p.settled(until) {
+		return true // the target has heard of it, and does not say whether it runs
+	}
 	if !p.begun() || p.kind == channelSFTP {
 		return false
 	}
@@ -414,5 +417,22 @@ func (p *pair) hangUp(until <-chan struct{}) (lives bool) {
 		return p.tty == nil // a terminal hangs up with its channel
 	case <-until:
 		return true
+	}
+}
+
+// settled waits until it is known whether the channel is for something: what was sent to the
+// target before the end has its answer, and start sends nothing more.
+func (p *pair) settled(until <-chan struct{}) bool {
+	known := make(chan struct{})
+	p.r.busy.Go(func() {
+		p.starting.Lock()
+		defer p.starting.Unlock()
+		close(known)
+	})
+	select {
+	case <-known:
+		return true
+	case <-until:
+		return false
 	}
 }

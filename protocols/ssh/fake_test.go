@@ -14,6 +14,7 @@ import (
 
 	xssh "golang.org/x/crypto/ssh"
 
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/gatetest"
 	"github.com/sallyport/sallyport/internal/sshdtest"
 )
@@ -142,6 +143,93 @@ func TestSilentTargetCannotHoldTheCut(t *testing.T) {
 			t.Errorf("a new channel opens behind the cut, and runs: %v", s.Start("id"))
 		}
 		must(t, c.Close())
+	}
+}
+
+// A command that the target has heard of, and does not answer, may run there.
+func TestCommandThatMayBeginBehindTheCutIsAnAlarm(t *testing.T) {
+	asked := make(chan struct{})
+	target := newFakeThat(t, func(*xssh.ServerConn) {}, func(channel xssh.NewChannel) {
+		_, requests, err := channel.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			for r := range requests {
+				if r.Type == "exec" {
+					close(asked)
+				}
+			}
+		}()
+	})
+	w := newWorld(t, setup{target: target})
+	c := w.dial(t, "ops@web-1")
+	s, err := c.NewSession()
+	must(t, err)
+	begun := make(chan error, 1)
+	go func() { begun <- s.Start("sleep 600") }()
+	<-asked
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	must(t, w.Kill(ctx, w.SignIn(t, gatetest.Sam), w.session(t, "live").ID, "enough"))
+	until(t, "an alarm", func() bool { return w.Count(t, audit.SessionAlarm) == 1 })
+	if err := <-begun; err == nil {
+		t.Error("it has begun")
+	}
+}
+
+// A target that opens a channel when the session has ended opens it to nobody.
+func TestTargetThatOpensBehindTheCut(t *testing.T) {
+	var n, heard atomic.Int64
+	asked, open := make(chan struct{}), make(chan struct{})
+	target := newFakeThat(t, func(*xssh.ServerConn) {}, func(channel xssh.NewChannel) {
+		late := n.Add(1) > 1
+		if late {
+			close(asked)
+			<-open
+		}
+		_, requests, err := channel.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			for r := range requests {
+				if late {
+					heard.Add(1)
+				}
+				_ = r.Reply(true, nil) // the gate may have gone
+			}
+		}()
+	})
+	w := newWorld(t, setup{target: target})
+	c := w.dial(t, "ops@web-1")
+	s, err := c.NewSession()
+	must(t, err)
+	said, err := s.StderrPipe()
+	must(t, err)
+	must(t, s.Start("sleep 600"))
+	late := make(chan error, 1)
+	go func() {
+		s, err := c.NewSession()
+		if err == nil {
+			err = s.Start("id")
+		}
+		late <- err
+	}()
+	<-asked
+	killed := make(chan error, 1)
+	go func() {
+		killed <- w.Kill(t.Context(), w.SignIn(t, gatetest.Sam), w.session(t, "live").ID, "enough")
+	}()
+	_, err = io.ReadFull(said, make([]byte, len("sallyport: ")))
+	must(t, err)
+	close(open)
+	if err := <-late; err == nil {
+		t.Error("a command begins behind the cut")
+	}
+	must(t, <-killed)
+	if n := heard.Load(); n > 0 {
+		t.Errorf("the target heard %d requests", n)
 	}
 }
 

@@ -136,10 +136,11 @@ func (r *relay) join(channel ssh.NewChannel, other link, kind, what string, payl
 		_ = channel.Reject(reason, say) // as above
 		return
 	}
-	near, nearRequests, err := channel.Accept()
+	near, nearRequests, err := r.accept(channel)
 	if err != nil {
-		_ = far.Close() // the near side has gone, and its connection with it
+		_ = far.Close() // it may have gone
 		ssh.DiscardRequests(farRequests)
+		r.over(r.rec.done(n, "failed", 0, since))
 		return
 	}
 	var bytes atomic.Int64
@@ -165,6 +166,16 @@ func (r *relay) join(channel ssh.NewChannel, other link, kind, what string, payl
 	_, _ = near.Close(), far.Close() // closed already, or gone
 	sides.Wait()
 	r.over(r.rec.done(n, "closed", bytes.Load(), since))
+}
+
+// accept opens the side that asked, when the other one has opened its own. The end may have
+// begun meanwhile, and looks once for what is open.
+func (r *relay) accept(channel ssh.NewChannel) (ssh.Channel, <-chan *ssh.Request, error) {
+	if r.isOver() {
+		_ = channel.Reject(ssh.Prohibited, prefix+r.why) // a side that has gone needs no answer
+		return nil, nil, errCut
+	}
+	return channel.Accept()
 }
 
 // over ends the session where its record cannot be kept.

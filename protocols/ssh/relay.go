@@ -108,7 +108,7 @@ func (c *conn) relay(ctx context.Context, client, target link, up *session.Upstr
 func (r *relay) end(cause error) {
 	defer r.target.Close() //nolint:errcheck // it may have gone; so below
 	if cause == nil {
-		r.why = prefix + "the session is over"
+		r.why = "the session is over"
 		close(r.ended)
 		_ = r.client.Close()
 		return
@@ -248,7 +248,7 @@ func (r *relay) both() {
 // opens opens what the client asks for.
 func (r *relay) opens(channel ssh.NewChannel) {
 	if r.isOver() {
-		_ = channel.Reject(ssh.Prohibited, r.why) // a side that has gone needs no answer
+		_ = channel.Reject(ssh.Prohibited, prefix+r.why) // a side that has gone needs no answer
 		return
 	}
 	if !r.take() {
@@ -273,7 +273,11 @@ func (r *relay) opens(channel ssh.NewChannel) {
 // request answers a global request of the client.
 func (r *relay) request(request *ssh.Request) {
 	ok, payload := false, []byte(nil)
-	switch request.Type {
+	kind := request.Type
+	if r.isOver() {
+		kind = "" // nothing is asked of the target any more
+	}
+	switch kind {
 	case "tcpip-forward":
 		ok, payload = r.listen(request.Type, request.Payload)
 	case "streamlocal-forward@openssh.com":
@@ -291,6 +295,10 @@ func (r *relay) request(request *ssh.Request) {
 
 // opensBack opens towards the client what it has asked the target for, and nothing else.
 func (r *relay) opensBack(channel ssh.NewChannel) {
+	if r.isOver() {
+		_ = channel.Reject(ssh.Prohibited, prefix+r.why) // as below
+		return
+	}
 	if !r.take() {
 		_ = channel.Reject(ssh.ResourceShortage, "too many channels") // a side that has gone needs no answer
 		return

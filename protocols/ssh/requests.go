@@ -73,6 +73,9 @@ func (p *pair) send(request *ssh.Request, payload any) bool {
 	if payload != nil {
 		data = ssh.Marshal(payload)
 	}
+	if p.r.isOver() {
+		return false // what is asked behind the cut does not go on
+	}
 	ok, err := p.target.SendRequest(request.Type, request.WantReply, data)
 	return ok && err == nil
 }
@@ -169,7 +172,12 @@ func (p *pair) lends(request *ssh.Request, channel string, payload any) bool {
 func (p *pair) start(request *ssh.Request) bool {
 	p.starting.Lock()
 	defer p.starting.Unlock()
-	if p.begun() {
+	switch {
+	case p.begun():
+		return false
+	case p.r.isOver(): // the end looks for what has begun, once
+		return p.refused(request, p.r.why)
+	case p.cutting.Load():
 		return false
 	}
 	kind, what, payload, ok := p.wants(request)
