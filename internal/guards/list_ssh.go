@@ -206,6 +206,24 @@ var ssh = []Guard{
 		"./protocols/ssh", "TestJumpIsHeldAndRecordedLikeAnyOther", "silent defaults and spelling",
 	},
 	{
+		"protocols/ssh.scp-command", "protocols/ssh/scp.go",
+		"if len(command) > maxSCPLine {",
+		`if command == "" {`,
+		"./protocols/ssh", "TestSCPsNamesAreBounded", "unbounded input",
+	},
+	{
+		"protocols/ssh.scp-folders", "protocols/ssh/scp.go",
+		`if len(strings.Join(s.around, "/"))+len(parts[2]) > maxSCPLine {`,
+		"if len(s.around) > 1024 {",
+		"./protocols/ssh", "TestSCPsNamesAreBounded", "unbounded input",
+	},
+	{
+		"protocols/ssh.scp-places", "protocols/ssh/scp.go",
+		"n == 0 || n > maxSCPPlaces {",
+		"n == 0 {",
+		"./protocols/ssh", "TestSCPsFilesAreNamedByTheirPlaceAtTheTarget", "unbounded input",
+	},
+	{
 		"protocols/ssh.small-input", "protocols/ssh/record.go",
 		"if d.size < smallInput {",
 		"if d.size < 0 {",

@@ -31,7 +31,8 @@
 // What passes: shell, exec, the sftp subsystem, direct-tcpip and
 // direct-streamlocal@openssh.com (-L, -W, -D), tcpip-forward and
 // streamlocal-forward@openssh.com (-R); agent and X11 forwarding only where the scope
-// names them. Terminals are recorded as they are drawn, commands with their output,
+// names them. Terminals are recorded as they are drawn, commands with their output (and,
+// where the policy asks for it, what is typed and what commands read),
 // files of sftp and old scp by name, size and SHA-256 (internal/sftp says how) and, where
 // the policy asks for it, with their bytes, forwards by destination and bytes, and what programs are told beside: environment, the
 // terminal's kind, signals.

@@ -25,6 +25,9 @@ type scpEnd struct {
 // which the shell does nothing but find names. Anything else is a command like others,
 // with its output on the record.
 func scpEndOf(command string) (end scpEnd, ok bool) {
+	if len(command) > maxSCPLine {
+		return end, false // no client's, and a long name on the record for every file
+	}
 	words, ok := plainWords(command)
 	if !ok || len(words) < 3 || (words[0] != "scp" && words[0] != "/usr/bin/scp") {
 		return end, false
@@ -75,8 +78,8 @@ func (e scpEnd) names(called []string) string {
 			places = append(places, under(folder+called[0], inner))
 		}
 	}
-	if len(places) == 0 {
-		return strings.Join(called, "/") + ", of " + strings.Join(e.paths, " ")
+	if n := len(places); n == 0 || n > maxSCPPlaces {
+		return strings.Join(called, "/") + ", of the paths that the command names"
 	}
 	return strings.Join(places, ", or ")
 }
@@ -162,8 +165,11 @@ const (
 	scpLost   // not this protocol
 )
 
-// maxSCPLine is a longest path and what stands before it.
-const maxSCPLine = 8192
+// Limits on what is read of one conversation, and on the record for each of its files.
+const (
+	maxSCPLine   = 8192 // bytes: a longest path (4096) and what stands before it
+	maxSCPPlaces = 4    // where a file may be: two of an upload, and one of a download that is a client's
+)
 
 func newSCP(p *pair, end scpEnd) *scp { return &scp{plain: newPlain(p), scpEnd: end} }
 
@@ -265,7 +271,7 @@ func (s *scp) command(line string) bool {
 			return false
 		}
 		if line[0] == 'D' {
-			if len(s.around) > 1024 {
+			if len(strings.Join(s.around, "/"))+len(parts[2]) > maxSCPLine {
 				return false
 			}
 			s.around = append(s.around, parts[2])

@@ -288,7 +288,8 @@ func TestSCPsFilesAreNamedByTheirPlaceAtTheTarget(t *testing.T) {
 		{"scp -f /a/x /b/x c", "x", "/a/x, or /b/x"},
 		{"scp -r -f /srv/site", "site/a", "/srv/site/a"},
 		{"scp -f notes", "notes", "notes"},
-		{"scp -r -f .", "site/a", "site/a, of ."},
+		{"scp -r -f .", "site/a", "site/a, of the paths that the command names"},
+		{"scp -f x*y *x*y *x**y x**y x***y", "xy", "xy, of the paths that the command names"},
 	} {
 		end, ok := scpEndOf(trial.command)
 		if got := end.names(strings.Split(trial.called, "/")); !ok || got != trial.want && trial.called != "../x" {
@@ -297,6 +298,20 @@ func TestSCPsFilesAreNamedByTheirPlaceAtTheTarget(t *testing.T) {
 		if got := end.names([]string{trial.called}); trial.called == "../x" && got != trial.want {
 			t.Errorf("%s, %s: %q, want %q", trial.command, trial.called, got, trial.want)
 		}
+	}
+}
+
+// What a client says of folders and paths is on the record with every file, so it has an end.
+func TestSCPsNamesAreBounded(t *testing.T) {
+	if _, ok := scpEndOf("scp -t /" + strings.Repeat("x", maxSCPLine)); ok {
+		t.Error("a command of more than 8 KiB is recognised")
+	}
+	s := &scp{scpEnd: scpEnd{direction: directionUp, paths: []string{"/srv"}}}
+	folder := "D0755 0 " + strings.Repeat("x", 4000)
+	for s.command(folder) && len(s.around) < 10 {
+	}
+	if len(s.around) != 2 {
+		t.Errorf("%d folders of 4,000 bytes each", len(s.around))
 	}
 }
 
