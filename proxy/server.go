@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/contain"
+	"github.com/sallyport/sallyport/internal/descriptors"
 	"github.com/sallyport/sallyport/internal/netsource"
 	"github.com/sallyport/sallyport/session"
 )
@@ -185,6 +186,7 @@ func (s *Server) accept(ctx context.Context, b bound) error {
 // admit counts a connection in, within the caps.
 func (s *Server) admit(c *Conn) (id uint64, done func(), ok bool) {
 	source := netsource.Of(Source(c))
+	left, spare := descriptors.Left()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -195,6 +197,9 @@ func (s *Server) admit(c *Conn) (id uint64, done func(), ok bool) {
 		return 0, nil, false
 	case source.IsValid() && s.perSource[source] >= orDefault(s.MaxPerSource, DefaultMaxPerSource):
 		s.over(source, "source")
+		return 0, nil, false
+	case left < spare: // the log, the store and the recordings of who is there need some
+		s.over(source, "open files")
 		return 0, nil, false
 	}
 	s.conns[c] = struct{}{}

@@ -11,6 +11,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/contain"
+	"github.com/sallyport/sallyport/internal/descriptors"
 	"github.com/sallyport/sallyport/internal/spell"
 )
 
@@ -95,6 +96,9 @@ func (s *Session) Run(ctx context.Context, use func(context.Context, *Upstream) 
 
 // start writes the start down and opens the recorder; where that fails, the end too.
 func (s *Session) start(ctx context.Context) (*Record, *audit.Recorder, error) {
+	if left, spare := descriptors.Left(); left < spare/2 { // a recording and a target would take the last
+		return nil, nil, &Failed{Say: "the gate has too many open files now; try again in a moment, or ask the platform team", Err: descriptors.ErrFew}
+	}
 	record, err := s.begun(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -224,8 +228,7 @@ func (s *Session) meta() audit.Meta {
 	return audit.Meta{
 		Session: s.id, Request: gr.Request, Grant: gr.ID, User: gr.Key.User, Email: s.who.user.Email, Proof: string(s.who.proof),
 		Target: gr.Key.Target, Role: gr.Key.Role, Object: gr.Key.Object, Reason: gr.Reason, Ticket: gr.Ticket,
-		Protocol: s.ask.Client.Protocol, Client: s.ask.Client.Address.String(), Program: s.ask.Client.Program,
-		Node: s.g.c.Node, Started: time.Now().UTC(),
+		Protocol: s.ask.Client.Protocol, Client: s.ask.Client.Address.String(), Program: s.ask.Client.Program, Node: s.g.c.Node, Started: time.Now().UTC(),
 	}
 }
 

@@ -184,7 +184,13 @@ func (f *File) writeFault(p []byte) (int, error) {
 	return f.faults.Write(f.name, len(p))
 }
 
-// IsFull reports that a write failed because the disk or the quota is full.
+// IsFull reports that a write failed for want of something that comes back: space on the
+// disk or in the quota, or file descriptors of the process or the machine.
 func IsFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	for _, passing := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
 }

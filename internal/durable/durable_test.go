@@ -118,6 +118,8 @@ func TestFullIsToldFromBroken(t *testing.T) {
 	for err, want := range map[error]bool{
 		&os.PathError{Op: "write", Err: syscall.ENOSPC}: true,
 		errors.Join(errors.New("x"), syscall.EDQUOT):    true,
+		&os.PathError{Op: "open", Err: syscall.EMFILE}:  true,
+		&os.PathError{Op: "open", Err: syscall.ENFILE}:  true,
 		syscall.EIO: false,
 		nil:         false,
 	} {

@@ -63,6 +63,24 @@ var faults = []Guard{
 		"./internal/e2e", "TestLastWordThatNobodyReads", "recorder or logger fails open",
 	},
 	{
+		"proxy.open-files", "proxy/server.go",
+		"case left < spare:",
+		"case left < spare && spare < 0:",
+		"./internal/e2e", "TestFileDescriptorsAtTheirLimit", "disk full locks everyone out",
+	},
+	{
+		"session.open-files", "session/live.go",
+		"left < spare/2 {",
+		"left < 0 && spare > 0 {",
+		"./internal/e2e", "TestFileDescriptorsAtTheirLimit", "disk full locks everyone out",
+	},
+	{
+		"durable.open-files", "internal/durable/durable.go",
+		"syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE}",
+		"syscall.EDQUOT}",
+		"./internal/durable", "TestFullIsToldFromBroken", "disk full locks everyone out",
+	},
+	{
 		"session.store-broken", "session/gate.go",
 		"case errors.Is(err, ErrStore), errors.Is(err, audit.ErrFailed):",
 		"case false && errors.Is(err, ErrStore), errors.Is(err, audit.ErrFailed):",
