@@ -230,11 +230,7 @@ func (s *Server) over(source netip.Addr, which string) {
 func (s *Server) serve(ctx context.Context, b bound, c *Conn, id uint64) {
 	defer c.Close() //nolint:errcheck // a handler has said and flushed what it had to
 	log := s.logger().With("conn", strconv.FormatUint(id, 36), "protocol", b.Name, "client", c.RemoteAddr().String())
-	handshake := s.Handshake
-	if handshake <= 0 {
-		handshake = DefaultHandshake
-	}
-	_ = c.SetDeadline(time.Now().Add(handshake)) // fails only on a closed connection, which the handler meets
+	_ = c.SetDeadline(time.Now().Add(s.handshake())) // fails only on a closed connection, which the handler meets
 	err := handle(context.WithValue(WithLogger(ctx, log), serverKey{}, s), b.Handler, c)
 	var panicked *contain.Error
 	if errors.As(err, &panicked) {
@@ -325,6 +321,22 @@ func (s *Server) look(ctx context.Context) {
 }
 
 type serverKey struct{}
+
+func (s *Server) handshake() time.Duration {
+	if s.Handshake <= 0 {
+		return DefaultHandshake
+	}
+	return s.Handshake
+}
+
+// Handshake is the time that the server whose ctx it is gives a connection to say what it
+// wants, for what a connection carries inside.
+func Handshake(ctx context.Context) time.Duration {
+	if s, ok := ctx.Value(serverKey{}).(*Server); ok {
+		return s.handshake()
+	}
+	return DefaultHandshake
+}
 
 // TargetConn wraps a handler's connection to a target as NewConn does. Where the target
 // vanishes, the server whose ctx it is closes it, as it closes clients that do; conn

@@ -73,4 +73,16 @@ var sshClose = []Guard{
 		`_ = kind // nothing`,
 		"./protocols/ssh", "TestNothingIsAskedOfTheTargetBehindTheEnd", outlives,
 	},
+	{
+		"protocols/ssh.grace-again", "protocols/ssh/conn.go",
+		"if c.staying--; c.staying == 0 && c.proof.SSH == nil {",
+		"if c.staying--; c.staying < 0 {",
+		"./protocols/ssh", "TestLoginGraceBehindAnInnerConnection", "handshake stall",
+	},
+	{
+		"protocols/ssh.grace-configured", "protocols/ssh/client.go",
+		"proxy.Handshake(ctx)",
+		"proxy.DefaultHandshake",
+		"./protocols/ssh", "TestLoginGraceInside", "handshake stall",
+	},
 }

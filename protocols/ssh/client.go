@@ -31,7 +31,7 @@ func (c *conn) hello(ctx context.Context, cancel context.CancelCauseFunc) (link,
 		return link{}, err
 	}
 	if c.outer != nil {
-		_ = c.net.SetDeadline(time.Now().Add(proxy.DefaultHandshake)) // of ours, and never fails
+		_ = c.net.SetDeadline(time.Now().Add(proxy.Handshake(ctx))) // of ours, and never fails
 	}
 	stop := context.AfterFunc(ctx, func() { c.farewell(context.Cause(ctx)) })
 	defer stop()

@@ -43,6 +43,10 @@ type conn struct {
 	outer *conn          // carries this one by `ssh -J`; nil: a socket of its own
 	proof identity.Proof // what an outer connection has shown; zero: nothing yet
 	host  string         // the target that the outer connection was asked for
+	stays bool           // unhurried has been called, of an inner connection
+
+	mu      sync.Mutex // guards what follows, and the deadline of an outer connection
+	staying int        // inner connections that stay
 
 	pre ssh.ServerPreAuthConn
 	// round makes a round of keyboard-interactive while that is under way, else nil.
@@ -105,11 +109,30 @@ func (s *socket) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// unhurried takes the handshake's deadline away: from here the gate's own limits hold.
+// unhurried takes the handshake's deadline away: from here the gate's own limits hold. What
+// carries the connection stays as long as it does.
 func (c *conn) unhurried() {
-	_ = c.net.SetDeadline(time.Time{}) // fails only on a closed connection
-	if c.outer != nil {
-		c.outer.unhurried()
+	_ = c.net.SetDeadline(time.Time{}) // fails only on a closed connection; so below
+	if c.outer == nil || c.stays {
+		return
+	}
+	c.stays = true
+	c.outer.mu.Lock()
+	defer c.outer.mu.Unlock()
+	c.outer.staying++
+	_ = c.outer.net.SetDeadline(time.Time{})
+}
+
+// left is called when an inner connection is over. An outer one that proves nobody and has
+// none left must have another, or goes, as when it began.
+func (c *conn) left(inner *conn, grace time.Duration) {
+	if !inner.stays {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.staying--; c.staying == 0 && c.proof.SSH == nil {
+		_ = c.net.SetDeadline(time.Now().Add(grace)) // as above
 	}
 }
 

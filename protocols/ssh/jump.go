@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport/sallyport/proxy"
 )
 
 // maxCarried bounds inner connections of one outer connection.
@@ -75,6 +77,7 @@ func (c *conn) carry(ctx context.Context, channel ssh.NewChannel, host string) {
 	go func() { ssh.DiscardRequests(requests); close(done) }()
 	inner := &conn{h: c.h, gate: c.gate, log: c.log.With("inner", host), net: &carried{Channel: ch, outer: c.net}, outer: c, host: host}
 	err = inner.serve(ctx)
+	c.left(inner, proxy.Handshake(ctx))
 	c.log.Debug("inner connection over", "target", host, "err", err)
 	_ = ch.Close() // closed already, or the outer connection has gone
 	<-done

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/gatetest"
 	"github.com/sallyport/sallyport/internal/sshdtest"
+	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/session"
 )
 
@@ -107,6 +109,95 @@ func TestLoginGrace(t *testing.T) {
 				t.Error("it stays open")
 			}
 		})
+	}
+}
+
+// outerOf connects as alice, who proves herself or nobody, and tells when the gate has closed
+// the connection.
+func (w *world) outerOf(t *testing.T, auth xssh.AuthMethod) (*xssh.Client, <-chan struct{}) {
+	t.Helper()
+	conn, err := net.Dial("tcp", w.addr)
+	must(t, err)
+	t.Cleanup(func() { _ = conn.Close() }) // closed by the gate in some tests
+	watched := &watchedConn{conn, make(chan struct{})}
+	c, channels, requests, err := xssh.NewClientConn(watched, w.addr, &xssh.ClientConfig{
+		User: "alice", Auth: []xssh.AuthMethod{auth}, HostKeyCallback: xssh.InsecureIgnoreHostKey(), //nolint:gosec // OpenSSH verifies it
+	})
+	must(t, err)
+	return xssh.NewClient(c, channels, requests), watched.gone
+}
+
+// provesNobody signs in to what needs no proof, and waits at what needs one.
+var provesNobody = xssh.KeyboardInteractive(func(_, _ string, questions []string, _ []bool) ([]string, error) {
+	return make([]string, len(questions)), nil
+})
+
+// heldInside makes an inner connection that is held, and returns what ends it.
+func heldInside(t *testing.T, outer *xssh.Client) (hangUp func()) {
+	t.Helper()
+	inner, err := outer.Dial("tcp", "web-1:22")
+	must(t, err)
+	said, over := make(chan struct{}), make(chan struct{})
+	once := sync.OnceFunc(func() { close(said) })
+	go func() {
+		defer close(over)
+		c, _, _, err := xssh.NewClientConn(inner, "web-1:22", &xssh.ClientConfig{
+			User: "deploy", Auth: []xssh.AuthMethod{provesNobody}, HostKeyCallback: xssh.InsecureIgnoreHostKey(), //nolint:gosec // OpenSSH verifies it
+			BannerCallback: func(string) error { once(); return nil },
+		})
+		if err == nil {
+			t.Error("nobody was let in")
+			_ = c.Close() // it is over
+		}
+	}()
+	select {
+	case <-said:
+	case <-over:
+		t.Fatal("it is not held")
+	}
+	return func() {
+		_ = inner.Close() // the gate may have closed it
+		<-over
+	}
+}
+
+// gone waits until the gate has closed a connection.
+func gone(t *testing.T, what string, closed <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-closed:
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%s stays open", what)
+	}
+}
+
+// An outer connection that proves nobody stays as long as what it carries, and then has the
+// login grace again.
+func TestLoginGraceBehindAnInnerConnection(t *testing.T) {
+	w := newWorld(t, setup{grace: 2 * time.Second})
+	outer, closed := w.outerOf(t, provesNobody)
+	first, second := heldInside(t, outer), heldInside(t, outer)
+	first()
+	_, other := w.outerOf(t, provesNobody)
+	gone(t, "a later one", other)
+	if _, _, err := outer.SendRequest("keepalive@openssh.com", true, nil); err != nil {
+		t.Errorf("the one that carries a held one is closed: %v", err)
+	}
+	second()
+	gone(t, "the outer connection", closed)
+}
+
+// An inner connection has the listener's own grace.
+func TestLoginGraceInside(t *testing.T) {
+	w := newWorld(t, setup{grace: time.Second})
+	_, signer := w.certificateFor(t, w.SignIn(t, gatetest.Alice).ID)
+	outer, _ := w.outerOf(t, xssh.PublicKeys(signer))
+	since := time.Now()
+	inner, err := outer.Dial("tcp", "web-1:22")
+	must(t, err)
+	_, _ = io.Copy(io.Discard, inner) // until the gate closes it
+	if took := time.Since(since); took >= proxy.DefaultHandshake {
+		t.Errorf("a silent one stays for %s", took)
 	}
 }
 
