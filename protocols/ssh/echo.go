@@ -7,8 +7,9 @@ import (
 
 // echo finds the typed lines that the terminal showed as they were typed. What is not
 // shown may be a password, so a line counts only where nothing but its echo came, from
-// its first key to the line break behind its last: byte by byte as typed, and for a key
-// that rubs out what a terminal or readline(3) sends. Any other byte between, such as the
+// its first key to the line break behind its last: byte by byte as typed, for a key that
+// rubs out what a terminal or readline(3) sends, and between two keys how readline goes on
+// at the terminal's left side. Any other byte between, such as the
 // output of a program or what redraws the line, and any key that edits, and the line is
 // not recorded. Whatever was shown is on the record as it was drawn.
 type echo struct {
@@ -27,6 +28,9 @@ const (
 	keyRubOut  = 0x7f
 	keyRubOut2 = 0x08
 )
+
+// wrap is what readline writes behind the last column, before the next key's echo.
+const wrap = " \r"
 
 func endsLine(key byte) bool { return key == '\r' || key == '\n' || key == keyCancel }
 
@@ -78,7 +82,7 @@ func (e *echo) shown(data []byte) (lines [][]byte) {
 // awaited reports whether part is the whole echo of the first key, or its beginning.
 func (e *echo) awaited() (whole, begun bool) {
 	if len(e.want) == 0 {
-		return false, false
+		return false, strings.HasPrefix(wrap, string(e.part))
 	}
 	var echoes []string
 	switch key := e.want[0]; {
@@ -90,7 +94,11 @@ func (e *echo) awaited() (whole, begun bool) {
 			echoes = []string{"\b \b", "\b\x1b[K"}
 		}
 	case key >= 0x20:
-		echoes = []string{string([]byte{key})}
+		one := string([]byte{key})
+		echoes = []string{one}
+		if len(e.line) > 0 {
+			echoes = append(echoes, wrap+one)
+		}
 	}
 	for _, one := range echoes {
 		whole = whole || one == string(e.part)

@@ -21,6 +21,8 @@ func TestEchoGivesOutOnlyWhatWasShownInOneRun(t *testing.T) {
 		"wide":                 {[]string{"漢é\r", "漢é\r\n"}, "漢é"},
 		"wide, and rubbed out": {[]string{"漢\x7fa\r", "漢\b\b\x1b[Ka\r\n"}, ""},
 		"two lines":            {[]string{"a\rb\r", "a\r\nb\r\na\r\nb\r\n"}, "a b"},
+		"wrapped by readline":  {[]string{"a", "a", "bc", "b \rc", "", " \r", "d\r", "d\r\n"}, "abcd"},
+		"wrapped at its end":   {[]string{"1\r", "1 \r\n"}, ""},
 		"given up":             {[]string{"sleep", "sleep", "\x03", "^C\r\n$ ", "ls\r", "ls\r\n"}, "ls"},
 		"edited":               {[]string{"ls\x1b[D", "ls\b", "a\r", "as\b\r\n$ ", "id\r", "id\r\n"}, "id"},
 		"completed":            {[]string{"cat /e\t", "cat /etc/", "x\r", "x\r\n"}, ""},

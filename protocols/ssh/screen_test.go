@@ -69,6 +69,32 @@ func TestWarningWaitsForTheEndOfASequence(t *testing.T) {
 	must(t, <-stopped)
 }
 
+// A line that goes on at the left side is one that was typed.
+func TestTypedLineThatIsLongerThanTheScreen(t *testing.T) {
+	w := newWorld(t, setup{})
+	c := w.dial(t, "ops@web-1")
+	s, err := c.NewSession()
+	must(t, err)
+	defer s.Close() //nolint:errcheck // closed by its end
+	must(t, s.RequestPty("xterm", 24, 80, nil))
+	in, err := s.StdinPipe()
+	must(t, err)
+	out, err := s.StdoutPipe()
+	must(t, err)
+	drawn := collect(out)
+	must(t, s.Start("PS1='> ' exec bash --norc --noprofile -i"))
+	long := "exit 0 # " + strings.Repeat("0123456789", 16)
+	for _, part := range [][2]string{{"> $", long[:78]}, {"8 \r$", long[78:158]}, {"8 \r9.*8 \r$", long[158:] + "\r"}} {
+		drawn.wait(t, part[0])
+		_, err = io.WriteString(in, part[1])
+		must(t, err)
+	}
+	must(t, errors.Join(s.Wait(), c.Close()))
+	if typed := w.typed(t, "\x00"); typed != long+"\r" {
+		t.Errorf("typed %q, drawn %q", typed, drawn)
+	}
+}
+
 // event is one of an asciicast's.
 type event struct{ code, data string }
 
