@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/sallyport/sallyport/audit"
@@ -63,9 +64,30 @@ func TestHangUpWithdraws(t *testing.T) {
 	w := newWorld(t, setup{})
 	c := w.ssh(t, "deploy@web-1@gate", "true")
 	w.confirm(t, c, w.SignIn(t, gatetest.Alice), "INC-7")
+	w.withdraws(t, func() error { return c.cmd.Process.Kill() })
+}
+
+// The one that goes is ssh alone, and its connection inside with it; or its jump too, whose
+// connection is the outer one.
+func TestHangUpOfAJumpWithdraws(t *testing.T) {
+	w := newWorld(t, setup{})
+	w.jumps(t)
+	for _, all := range []int{1, -1} {
+		c := w.ssh(t, "deploy@web-1", "true")
+		c.stderr.wait(t, `waiting for 1 of: dba`)
+		w.withdraws(t, func() error { return syscall.Kill(all*c.cmd.Process.Pid, syscall.SIGKILL) })
+	}
+	if log := w.sshd.Log(); strings.Contains(log, "Connection from") {
+		t.Errorf("the target was reached:\n%s", log)
+	}
+}
+
+// withdraws hangs up while a request waits, and checks what becomes of it.
+func (w *world) withdraws(t *testing.T, hangUp func() error) {
+	t.Helper()
 	bob := w.SignIn(t, gatetest.Bob)
 	r := w.pending(t, bob)
-	must(t, c.cmd.Process.Kill())
+	must(t, hangUp())
 	w.outcome(t, r.ID, session.RequestWithdrawn)
 	if _, err := w.Decide(t.Context(), bob, r.ID, session.Verdict{Yes: true}); err == nil {
 		t.Error("a yes for a client that has gone was taken")
@@ -150,16 +172,25 @@ func TestTokenIsThePassword(t *testing.T) {
 	}
 }
 
-func TestJumpIsHeldAndRecordedLikeAnyOther(t *testing.T) {
-	w := newWorld(t, setup{})
+// jumps has ssh ROLE@web-1 go through the gate, as `sallyport ssh-config` writes it for alice.
+func (w *world) jumps(t *testing.T) {
+	t.Helper()
 	path, _ := w.certificateFor(t, w.SignIn(t, gatetest.Alice).ID)
 	text := ssh.ClientConfig(ssh.ClientGate{
 		Name: "gate", Host: "127.0.0.1", Port: port(w.addr), KnownHosts: filepath.Join(w.dir, "known_hosts"), Identity: path, Certificate: path + "-cert.pub",
 	}, []string{"web-1"})
 	// The name of somebody whose machine is in a domain is not the outer connection's.
 	must(t, os.WriteFile(w.config, []byte(text+"Host *\n  GlobalKnownHostsFile /dev/null\n  User alice@corp\n"), 0o600))
+}
+
+func TestJumpIsHeldAndRecordedLikeAnyOther(t *testing.T) {
+	w := newWorld(t, setup{})
+	w.jumps(t)
 	c := w.ssh(t, "deploy@web-1", "echo in")
 	c.stderr.wait(t, `sallyport: signed in as alice@example.com; waiting for 1 of: dba`)
+	if log := w.sshd.Log(); strings.Contains(log, "Connection from") {
+		t.Fatalf("the target was reached before the yes:\n%s", log)
+	}
 	w.decide(t, session.Verdict{Yes: true})
 	if code := c.done(); code != 0 || c.stdout.String() != "in\n" {
 		t.Fatalf("exit %d, stdout %q, stderr:\n%s", code, c.stdout, c.stderr)

@@ -18,7 +18,24 @@ import (
 
 // OpenSSH asks the person what the gate asks, here a program in their place.
 func TestReasonIsAskedForInTheTerminal(t *testing.T) {
+	asksTheReason(t, func(w *world) []string {
+		return append(w.certificate(t, gatetest.Alice), "careful@web-1@gate")
+	})
+}
+
+// The question of an inner connection goes through the outer one, to the same person.
+func TestReasonIsAskedForThroughAJump(t *testing.T) {
+	asksTheReason(t, func(w *world) []string {
+		w.jumps(t)
+		return []string{"careful@web-1"}
+	})
+}
+
+func asksTheReason(t *testing.T, way func(*world) []string) {
+	t.Helper()
 	w := newWorld(t, setup{})
+	args := way(w)
+	args = args[:len(args):len(args)]
 	ask := filepath.Join(w.dir, "askpass")
 	must(t, os.WriteFile(ask, []byte(`#!/bin/sh
 echo "$1" >>"`+w.dir+`/questions"
@@ -30,7 +47,7 @@ esac
 `), 0o700))
 	t.Setenv("SSH_ASKPASS", ask)
 	t.Setenv("SSH_ASKPASS_REQUIRE", "force")
-	c := w.ssh(t, append(w.certificate(t, gatetest.Alice), "careful@web-1@gate", "echo in")...)
+	c := w.ssh(t, append(args, "echo in")...)
 	if c.done() != 0 || c.stdout.String() != "in\n" {
 		t.Fatalf("stdout %q, stderr:\n%s", c.stdout, c.stderr)
 	}
@@ -47,7 +64,7 @@ esac
 		t.Errorf("granted for %q, %s", g.Reason, long)
 	}
 	// With a grant there is nothing to ask.
-	c = w.ssh(t, append(w.certificate(t, gatetest.Alice), "-o", "BatchMode=yes", "careful@web-1@gate", "echo in")...)
+	c = w.ssh(t, append([]string{"-o", "BatchMode=yes"}, append(args, "echo in")...)...)
 	if c.done() != 0 || c.stderr.String() != "" {
 		t.Errorf("stderr:\n%s", c.stderr)
 	}

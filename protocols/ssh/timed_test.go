@@ -86,18 +86,23 @@ func TestGrantsEndCutsWhateverRuns(t *testing.T) {
 		"scp up":          {"scp", "-l", "40000", "BIG", "deploy@web-1@gate:THERE"},
 		"scp -O up":       {"scp", "-O", "-l", "40000", "BIG", "deploy@web-1@gate:THERE"},
 		"a forward":       {"ssh", "-v", "-N", "-L", "LOCAL:" + echo, "deploy@web-1@gate"},
+		"a jump":          {"ssh", "deploy@web-1", "echo up; exec sleep 1000"},
+		"a jump's shell":  {"ssh", "-tt", "deploy@web-1"},
 		"a channel of it": {"ssh", "-W", echo, "deploy@web-1@gate"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, setup{})
+			if strings.Contains(name, "jump") {
+				w.jumps(t)
+			}
 			local := listenNowhere(t)
 			c := w.transfer(t, words, local)
 			c.stderr.wait(t, "waiting for 1 of: dba")
 			w.decide(t, session.Verdict{Yes: true, Duration: long})
 			through := io.Reader(nil)
 			switch {
-			case name == "a shell":
+			case strings.HasSuffix(name, "shell"):
 				_, err := io.WriteString(c.stdin, "sleep 1000\n")
 				must(t, err)
 			case name == "a forward":
