@@ -6,6 +6,9 @@ const lost = "output, end of input, exit-signal and exit-status out of their ord
 // outlives is the class of what goes on behind a cut.
 const outlives = "live connections outlive the grant"
 
+// spelling is the class of names that are taken for others.
+const spelling = "silent defaults and spelling"
+
 var sshClose = []Guard{
 	{
 		"protocols/ssh.drained-there", "protocols/ssh/forward.go",
@@ -84,5 +87,65 @@ var sshClose = []Guard{
 		"proxy.Handshake(ctx)",
 		"proxy.DefaultHandshake",
 		"./protocols/ssh", "TestLoginGraceInside", "handshake stall",
+	},
+	{
+		"protocols/ssh.forward-host", "protocols/ssh/forward.go",
+		"to.Port > 65535 || !isHost(to.Host) {",
+		"to.Port > 65535 {",
+		"./protocols/ssh", "TestPlacesAndPathsAreTwo", spelling,
+	},
+	{
+		"protocols/ssh.forward-path", "protocols/ssh/forward.go",
+		"!isPath(to.Path)",
+		`to.Path == ""`,
+		"./protocols/ssh", "TestPlacesAndPathsAreTwo", spelling,
+	},
+	{
+		"protocols/ssh.back-host", "protocols/ssh/forward.go",
+		"isHost(from.Host) && ",
+		"",
+		"./protocols/ssh", "TestPlacesAndPathsAreTwo", spelling,
+	},
+	{
+		"protocols/ssh.back-path", "protocols/ssh/forward.go",
+		"isPath(from.Path) && ",
+		"",
+		"./protocols/ssh", "TestPlacesAndPathsAreTwo", spelling,
+	},
+	{
+		"protocols/ssh.listen-host", "protocols/ssh/forward.go",
+		" || !isHost(at.Host)",
+		"",
+		"./protocols/ssh", "TestPlacesAndPathsAreTwo", spelling,
+	},
+	{
+		"protocols/ssh.listen-path", "protocols/ssh/forward.go",
+		"!isPath(at.Path) || ",
+		"",
+		"./protocols/ssh", "TestPlacesAndPathsAreTwo", spelling,
+	},
+	{
+		"protocols/ssh.unlisten-host", "protocols/ssh/forward.go",
+		" && isHost(tcp.Host)",
+		"",
+		"./protocols/ssh", "TestPlacesAndPathsAreTwo", spelling,
+	},
+	{
+		"protocols/ssh.unlisten-path", "protocols/ssh/forward.go",
+		" && isPath(local.Path)",
+		"",
+		"./protocols/ssh", "TestPlacesAndPathsAreTwo", spelling,
+	},
+	{
+		"protocols/ssh.overtaken", "protocols/ssh/forward.go",
+		`if what == "" && channel.ChannelType() == channelForwarded {`,
+		`if what != "" {`,
+		"./protocols/ssh", "TestConnectionOvertakesItsPort", lost,
+	},
+	{
+		"protocols/ssh.begun-done", "protocols/ssh/forward.go",
+		"ssh.DiscardRequests(farRequests)\n\t\tr.over(r.rec.done(n, \"failed\", 0, since))",
+		"ssh.DiscardRequests(farRequests)",
+		"./protocols/ssh", "TestForwardWhoseClientGoesHasItsEnd", "recorder or logger fails open",
 	},
 }

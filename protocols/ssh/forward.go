@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"errors"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -48,9 +49,14 @@ type listening struct {
 // listeningLocal is the payload of streamlocal-forward@openssh.com and its cancel.
 type listeningLocal struct{ Path string }
 
+// isHost and isPath tell a host from a socket's path, which is whole: no word is both, so
+// that what the scope and the record say of a place is of one place.
+func isHost(name string) bool { return !strings.Contains(name, "/") }
+func isPath(name string) bool { return strings.HasPrefix(name, "/") }
+
 func (r *relay) direct(channel ssh.NewChannel) {
 	var to direct
-	if err := ssh.Unmarshal(channel.ExtraData(), &to); err != nil || to.Port == 0 || to.Port > 65535 {
+	if err := ssh.Unmarshal(channel.ExtraData(), &to); err != nil || to.Port == 0 || to.Port > 65535 || !isHost(to.Host) {
 		_ = channel.Reject(ssh.ConnectionFailed, prefix+"this asks for no connection") // a client that has gone needs no answer
 		return
 	}
@@ -60,8 +66,8 @@ func (r *relay) direct(channel ssh.NewChannel) {
 
 func (r *relay) directLocal(channel ssh.NewChannel) {
 	var to directLocal
-	if err := ssh.Unmarshal(channel.ExtraData(), &to); err != nil || to.Path == "" {
-		_ = channel.Reject(ssh.ConnectionFailed, prefix+"this asks for no connection") // as above
+	if err := ssh.Unmarshal(channel.ExtraData(), &to); err != nil || !isPath(to.Path) {
+		_ = channel.Reject(ssh.ConnectionFailed, prefix+"this asks for no socket; name one by its whole path") // as above
 		return
 	}
 	r.forward(channel, to.Path, ssh.Marshal(to))
@@ -86,34 +92,45 @@ func (r *relay) refuse(channel ssh.NewChannel, say string) {
 // back opens towards the client what the target begins: only what this client has
 // asked for, and the scope still has.
 func (r *relay) back(channel ssh.NewChannel) {
-	what := ""
-	r.mu.Lock()
-	switch channel.ChannelType() {
-	case channelForwarded:
-		var from direct
-		if err := ssh.Unmarshal(channel.ExtraData(), &from); err == nil && r.remote[place(from.Host, from.Port)] {
-			what = place(from.Host, from.Port) + " from " + place(from.OriginHost, from.OriginPort)
-		}
-	case channelForwardedLocal:
-		var from forwardedLocal
-		if err := ssh.Unmarshal(channel.ExtraData(), &from); err == nil && r.remote[from.Path] {
-			what = from.Path
-		}
-	case channelAgentBack:
-		if r.agent {
-			what = "the client's agent"
-		}
-	case channelX11Back:
-		if r.x11 {
-			what = "the client's display"
-		}
+	what := r.wanted(channel)
+	if what == "" && channel.ChannelType() == channelForwarded {
+		// It may have overtaken the port that the target has just chosen.
+		r.choosing.Lock()
+		what = r.wanted(channel)
+		r.choosing.Unlock()
 	}
-	r.mu.Unlock()
 	if what == "" {
 		r.refuse(channel, "the target opens a "+channel.ChannelType()+" channel that nobody asked for")
 		return
 	}
 	r.join(channel, r.client, "back", what, channel.ExtraData())
+}
+
+// wanted says what of a client's a channel from the target is for; "": nothing.
+func (r *relay) wanted(channel ssh.NewChannel) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch channel.ChannelType() {
+	case channelForwarded:
+		var from direct
+		if err := ssh.Unmarshal(channel.ExtraData(), &from); err == nil && isHost(from.Host) && r.remote[place(from.Host, from.Port)] {
+			return place(from.Host, from.Port) + " from " + place(from.OriginHost, from.OriginPort)
+		}
+	case channelForwardedLocal:
+		var from forwardedLocal
+		if err := ssh.Unmarshal(channel.ExtraData(), &from); err == nil && isPath(from.Path) && r.remote[from.Path] {
+			return from.Path
+		}
+	case channelAgentBack:
+		if r.agent {
+			return "the client's agent"
+		}
+	case channelX11Back:
+		if r.x11 {
+			return "the client's display"
+		}
+	}
+	return ""
 }
 
 // join opens the same channel on the other side, and carries it until both ends of
@@ -207,14 +224,19 @@ func (r *relay) carryOn(to, from ssh.Channel) (n int64) {
 // listen asks the target to listen for the client (-R).
 func (r *relay) listen(kind string, payload []byte) (bool, []byte) {
 	var at listening
-	if err := ssh.Unmarshal(payload, &at); err != nil || at.Port > 65535 {
+	if err := ssh.Unmarshal(payload, &at); err != nil || at.Port > 65535 || !isHost(at.Host) {
 		return false, nil
 	}
 	if !r.mayListen(place(at.Host, at.Port)) {
 		return false, nil
 	}
-	// Known before the target listens, which may pass a connection on at once.
-	r.listens(place(at.Host, at.Port), true)
+	// Known before a connection is passed on, which the target may do at once.
+	if at.Port == 0 {
+		r.choosing.Lock()
+		defer r.choosing.Unlock()
+	} else {
+		r.listens(place(at.Host, at.Port), true)
+	}
 	ok, reply, err := r.target.SendRequest(kind, true, ssh.Marshal(at))
 	if err != nil || !ok {
 		r.listens(place(at.Host, at.Port), false)
@@ -229,7 +251,7 @@ func (r *relay) listen(kind string, payload []byte) (bool, []byte) {
 
 func (r *relay) listenLocal(kind string, payload []byte) bool {
 	var at listeningLocal
-	if err := ssh.Unmarshal(payload, &at); err != nil || !r.mayListen(at.Path) {
+	if err := ssh.Unmarshal(payload, &at); err != nil || !isPath(at.Path) || !r.mayListen(at.Path) {
 		return false
 	}
 	r.listens(at.Path, true)
@@ -271,9 +293,9 @@ func (r *relay) unlisten(kind string, payload []byte) bool {
 	var local listeningLocal
 	at, again := "", []byte(nil)
 	switch {
-	case kind == "cancel-tcpip-forward" && ssh.Unmarshal(payload, &tcp) == nil:
+	case kind == "cancel-tcpip-forward" && ssh.Unmarshal(payload, &tcp) == nil && isHost(tcp.Host):
 		at, again = place(tcp.Host, tcp.Port), ssh.Marshal(tcp)
-	case kind == "cancel-streamlocal-forward@openssh.com" && ssh.Unmarshal(payload, &local) == nil:
+	case kind == "cancel-streamlocal-forward@openssh.com" && ssh.Unmarshal(payload, &local) == nil && isPath(local.Path):
 		at, again = local.Path, ssh.Marshal(local)
 	}
 	r.mu.Lock()

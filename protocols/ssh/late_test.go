@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy"
 )
 
 // What begins, or is about to, when the session ends. Who answers late is played here.
@@ -89,10 +90,17 @@ type asking struct {
 	payload  []byte
 	accepted bool
 	rejected string
+	looked   func() // called when somebody looks what it is for; nil: nobody minds
 }
 
 func (a *asking) ChannelType() string { return a.kind }
-func (a *asking) ExtraData() []byte   { return a.payload }
+
+func (a *asking) ExtraData() []byte {
+	if a.looked != nil {
+		a.looked()
+	}
+	return a.payload
+}
 
 func (a *asking) Reject(_ ssh.RejectionReason, say string) error {
 	a.rejected = say
@@ -106,6 +114,13 @@ func (a *asking) Accept() (ssh.Channel, <-chan *ssh.Request, error) {
 
 // ending is a relay with a record, and what ends it.
 func ending(t *testing.T) (r *relay, end func()) {
+	t.Helper()
+	r, _ = recorded(t)
+	return r, func() { r.why = "it ended"; close(r.ended) }
+}
+
+// recorded is a relay, and the lines of its record.
+func recorded(t *testing.T) (r *relay, lines func() string) {
 	t.Helper()
 	dir := t.TempDir()
 	check := func(err error) {
@@ -121,7 +136,8 @@ func ending(t *testing.T) (r *relay, end func()) {
 	check(err)
 	t.Cleanup(func() { check(recordings.Close()); check(log.Close()) })
 	check(recordings.Recover(t.Context()))
-	rec, err := recordings.Start(t.Context(), audit.Meta{Session: identity.NewID()})
+	id := identity.NewID()
+	rec, err := recordings.Start(t.Context(), audit.Meta{Session: id})
 	check(err)
 	_, fail := context.WithCancelCause(t.Context())
 	r = &relay{
@@ -129,7 +145,16 @@ func ending(t *testing.T) (r *relay, end func()) {
 		pairs: map[*pair]struct{}{}, remote: map[string]bool{"127.0.0.1:80": true}, ended: make(chan struct{}),
 	}
 	t.Cleanup(r.busy.Wait)
-	return r, func() { r.why = "it ended"; close(r.ended) }
+	return r, func() string {
+		recording, err := recordings.Read(id)
+		check(err)
+		var all []byte
+		for line, err := range recording.Lines(t.Context()) {
+			check(err)
+			all = append(append(all, line.Raw...), '\n')
+		}
+		return string(all)
+	}
 }
 
 func (r *relay) pair(target ssh.Channel) (p *pair, client *side) {
@@ -253,4 +278,96 @@ func TestNothingIsAskedOfTheTargetBehindTheEnd(t *testing.T) {
 	end()
 	r.request(&ssh.Request{Type: "tcpip-forward", Payload: ssh.Marshal(listening{"127.0.0.1", 81})})
 	r.request(&ssh.Request{Type: "cancel-tcpip-forward", Payload: ssh.Marshal(listening{"127.0.0.1", 80})})
+}
+
+// A client that goes while the target opens its forward leaves its end on the record.
+func TestForwardWhoseClientGoesHasItsEnd(t *testing.T) {
+	r, lines := recorded(t)
+	far := &side{}
+	r.target.Conn = &opener{open: func(string) ssh.Channel { return far }}
+	r.direct(&asking{kind: channelDirect, payload: ssh.Marshal(direct{"127.0.0.1", 80, "127.0.0.1", 1})})
+	if text := lines(); !far.closed || strings.Count(text, `"query"`) != 1 || strings.Count(text, `"done"`) != 1 {
+		t.Errorf("closed %t; recorded:\n%s", far.closed, text)
+	}
+}
+
+// A connection may come before the gate has read which port the target has chosen for it.
+func TestConnectionOvertakesItsPort(t *testing.T) {
+	r, lines := recorded(t)
+	opened, looked := make(chan struct{}), make(chan struct{})
+	channel := &asking{kind: channelForwarded, payload: ssh.Marshal(direct{"127.0.0.1", 4711, "127.0.0.1", 1})}
+	channel.looked = sync.OnceFunc(func() { close(looked) }) // with mu
+	var back sync.WaitGroup
+	far := &side{}
+	r.client.Conn = &opener{open: func(string) ssh.Channel { close(opened); return far }}
+	r.target.Conn = &chooser{port: 4711, before: func() {
+		back.Go(func() { r.back(channel) })
+		<-looked
+		r.mu.Lock() // until it has seen nothing
+		defer r.mu.Unlock()
+	}}
+	if ok, _ := r.listen("tcpip-forward", ssh.Marshal(listening{"127.0.0.1", 0})); !ok {
+		t.Fatal("the target does not listen")
+	}
+	back.Wait()
+	select {
+	case <-opened:
+	default:
+		t.Errorf("it was rejected: %s; recorded:\n%s", channel.rejected, lines())
+	}
+	if r.remote["127.0.0.1:0"] {
+		t.Error("a port that is none is listened at")
+	}
+}
+
+// chooser is a target that chooses a port, and says so when before returns.
+type chooser struct {
+	ssh.Conn
+	port   uint32
+	before func()
+}
+
+func (c *chooser) SendRequest(string, bool, []byte) (bool, []byte, error) {
+	c.before()
+	return true, ssh.Marshal(struct{ Port uint32 }{c.port}), nil
+}
+
+// Class: silent defaults and spelling. A host and port are not allowed as a path, nor a path
+// as a host and port; none is cancelled or answered for as the other.
+func TestPlacesAndPathsAreTwo(t *testing.T) {
+	r, lines := recorded(t)
+	r.rules = rules{policy.Scope{
+		Channels: []string{channelForward, channelListen}, Forward: []string{"db:5432", "/run/db:80"}, Listen: []string{"db:5432", "/run/db:80"},
+	}}
+	r.remote["db:5432"], r.remote["/run/db:80"] = true, true
+	unheard := &opener{open: func(kind string) ssh.Channel { t.Errorf("the other side heard of %s", kind); return &side{} }}
+	r.client.Conn, r.target.Conn = unheard, unheard
+	const path, host = "db:5432", "/run/db"
+	for _, channel := range []*asking{
+		{kind: channelDirectLocal, payload: ssh.Marshal(directLocal{Path: path})},
+		{kind: channelDirect, payload: ssh.Marshal(direct{host, 80, "127.0.0.1", 1})},
+		{kind: channelForwardedLocal, payload: ssh.Marshal(forwardedLocal{Path: path})},
+		{kind: channelForwarded, payload: ssh.Marshal(direct{host, 80, "127.0.0.1", 1})},
+	} {
+		switch channel.kind {
+		case channelDirectLocal:
+			r.directLocal(channel)
+		case channelDirect:
+			r.direct(channel)
+		default:
+			r.back(channel)
+		}
+		if channel.accepted || channel.rejected == "" {
+			t.Errorf("%s: rejected %q", channel.kind, channel.rejected)
+		}
+	}
+	for kind, payload := range map[string]any{
+		"tcpip-forward": listening{host, 80}, "streamlocal-forward@openssh.com": listeningLocal{path},
+		"cancel-tcpip-forward": listening{host, 80}, "cancel-streamlocal-forward@openssh.com": listeningLocal{path},
+	} {
+		r.request(&ssh.Request{Type: kind, Payload: ssh.Marshal(payload)})
+	}
+	if len(r.remote) != 3 || strings.Contains(lines(), `"query"`) {
+		t.Errorf("%v; recorded:\n%s", r.remote, lines())
+	}
 }

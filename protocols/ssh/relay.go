@@ -36,6 +36,8 @@ type relay struct {
 	ended          chan struct{} // closed when the end begins
 	why            string        // of the end, for the client; set before ended is closed
 
+	choosing sync.Mutex // held while the target chooses a port to listen at; before mu
+
 	mu     sync.Mutex
 	pairs  map[*pair]struct{} // session channels, to be told of the end
 	remote map[string]bool    // places where the target listens for this client
