@@ -45,8 +45,8 @@ var proxy = []Guard{
 	},
 	{
 		"proxy.handshake", "proxy/server.go",
-		"_ = c.SetDeadline(time.Now().Add(handshake)) //",
-		"_ = handshake //",
+		"_ = c.SetDeadline(time.Now().Add(s.handshake())) //",
+		"_ = s.handshake() //",
 		"./proxy", "TestHandlersStartWithADeadline", "handshake stall: one silent TCP connection",
 	},
 	{
