@@ -122,6 +122,32 @@ func TestIdentityProviderThatIsAway(t *testing.T) {
 	m.says(t, 0, "discovery at "+m.Issuer+": the identity provider does not answer: no connection")
 	m.startProvider(t, m.issuer.secret)
 	eventually(t, "the provider to be asked again", func() bool { return strings.HasPrefix(alice.get(t, "/login").url.String(), m.Issuer) })
+
+	// Away later, while somebody is at work and somebody is held for a sign-in: the gate
+	// knows where to send people, and their browsers tell them.
+	term, _ := m.opened(t, "20m", "-c", "SELECT 'before'", "-c", "SELECT pg_sleep(600)")
+	term.says(t, "before")
+	bob := m.signedIn(t, "bob@example.com")
+	held := m.psql(t, "reader", nil, "-c", "SELECT 'held ' || 'goes on'")
+	link, phrase := held.link(t)
+	m.stopProvider(t)
+	if _, err := m.browser(t, "alice@example.com").http.Get(m.Web + "/login"); err == nil || !strings.Contains(err.Error(), m.Issuer) {
+		t.Errorf("away later: %v", err)
+	}
+	if status, text := bob.api(t, http.MethodGet, "/api/v1/whoami", nil); status != http.StatusOK {
+		t.Errorf("who is signed in: %d %s", status, text)
+	}
+	m.startProvider(t, m.issuer.secret)
+	m.browser(t, "alice@example.com").confirm(t, link, phrase, nil)
+	if shown, err := held.ends(t); err != nil || !strings.Contains(shown, "held goes on") {
+		t.Errorf("held meanwhile (%v) it shows:\n%s", err, shown)
+	}
+	select {
+	case <-term.ended:
+		t.Errorf("the live session ended: %s", term.out)
+	default:
+	}
+
 	m.stopProvider(t)
 	m.startProvider(t, "another secret, 17")
 	p = alice.fillLogin(t, alice.get(t, "/login"))
@@ -133,6 +159,7 @@ func TestIdentityProviderThatIsAway(t *testing.T) {
 	m.startProvider(t, m.issuer.secret)
 	m.signedIn(t, "alice@example.com")
 	m.saidNoTrace(t)
+	m.verifies(t)
 }
 
 // A provider that is not the one that the policy names: another issuer at its address,
@@ -161,6 +188,7 @@ func TestAnotherIdentityProvider(t *testing.T) {
 	}
 	m.says(t, from, "its certificate is from an authority that the gate does not know; set the issuer's ca in identity.hcl")
 	m.saidNoTrace(t)
+	m.verifies(t)
 }
 
 // What is wrong between the gate and the target, or with what was asked for: a SQLSTATE

@@ -73,21 +73,30 @@ func TestFullDisk(t *testing.T) {
 			term, r := d.opened(t, "20m", "-c", "SELECT 'before: ' || count(*) FROM orders", "-c", "SELECT pg_sleep(600)")
 			token, grant := d.token(t), d.activeGrant(t)
 			term.says(t, "before: 500")
+			w := d.allAtWork(t)
+			shell, app := w.grantOf(t, "web-1"), w.grantOf(t, "app")
 			alice := d.signedIn(t, "alice@example.com")
 			small.Fill(t)
 			alice.untilFull(t)
+			if status, said := w.yes(t); status/100 == 2 || !strings.Contains(said, diskIsFull[1:]) {
+				t.Errorf("a yes on a full disk: %d %s", status, said)
+			}
 			shown, err := d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 1").ends(t)
 			if err == nil || !strings.Contains(shown, "FATAL:  sallyport: "+diskIsFull) {
 				t.Errorf("a connection on a full disk (%v) shows:\n%s", err, shown)
 			}
-			if out, err := d.sallyport(t, sam, "grants", "revoke", grant.ID, "--why", "enough"); err != nil {
-				t.Errorf("revoke on a full disk: %v\n%s", err, out)
+			for _, one := range []session.Grant{grant, shell, app} {
+				if out, err := d.sallyport(t, sam, "grants", "revoke", one.ID, "--why", "enough"); err != nil {
+					t.Errorf("revoke on a full disk: %v\n%s", err, out)
+				}
 			}
 			if shown, err := term.ends(t); err == nil || !strings.Contains(shown, "FATAL:  sallyport: ") {
 				t.Errorf("revoked on a full disk (%v), it shows:\n%s", err, shown)
 			}
+			w.cut(t, wasRevoked, notRecorded)
 			small.Free(t)
-			eventually(t, "requests to be taken again", func() bool { return alice.askWriter() == nil })
+			eventually(t, "the yes to be taken", func() bool { status, _ := w.yes(t); return status == http.StatusOK })
+			w.opens(t)
 			if s := d.sessionOf(t, r); s.Cause != "revoked" && s.Cause != "recorder" {
 				t.Errorf("the session's record is %+v", s)
 			}
@@ -179,6 +188,14 @@ func TestFullDiskOfRecordingsEndsTheSession(t *testing.T) {
 		t.Errorf("the sessions ended by %v", causes)
 	}
 	d.saidNoTrace(t)
+	if out := d.verify(t); !strings.HasPrefix(out, "verified: ") {
+		t.Errorf("verify says %s", out)
+	}
+}
+
+// verifies has the record of all so far verified.
+func (d *demo) verifies(t *testing.T) {
+	t.Helper()
 	if out := d.verify(t); !strings.HasPrefix(out, "verified: ") {
 		t.Errorf("verify says %s", out)
 	}

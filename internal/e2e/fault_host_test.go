@@ -133,4 +133,5 @@ func TestGateThatSleptOverTheEnd(t *testing.T) {
 		t.Errorf("after %v (%v) it shows:\n%s", took(), err, shown)
 	}
 	eventually(t, "the backend to be gone", func() bool { return d.backends(t, "reader") == 0 })
+	d.verifies(t)
 }

@@ -40,6 +40,7 @@ func TestSlowNetwork(t *testing.T) {
 		t.Errorf("(%v) it shows:\n%s", err, shown)
 	}
 	eventually(t, "the backend to be gone", func() bool { return d.backends(t, "reader") == 0 })
+	d.verifies(t)
 }
 
 // A client whose network went silent, without a word, cannot be told; it loses its session
@@ -61,6 +62,7 @@ func TestRevokeOfAClientThatCannotBeReached(t *testing.T) {
 	if took() > 10*time.Second {
 		t.Errorf("a silent client kept its session for %v", took())
 	}
+	d.verifies(t)
 }
 
 // A connection that breaks while it waits withdraws its request; one that is reset while
@@ -81,7 +83,13 @@ func TestBrokenConnections(t *testing.T) {
 	far.opened(t, "5m", "-c", "COPY (SELECT repeat('x', 100) || generate_series(1, 1000000000)) TO STDOUT", "-o", "/dev/null")
 	sam := d.signedIn(t, "sam@example.com")
 	sam.live(t, 1)
+	token := d.token(t)
 	way.Add(t, faulttest.Broken)
 	sam.live(t, 0)
 	eventually(t, "the backend to be gone", func() bool { return d.backends(t, "reader") == 0 })
+	way.Remove(t, faulttest.Broken)
+	if shown, err := far.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'served again'").ends(t); err != nil || !strings.Contains(shown, "served again") {
+		t.Errorf("over a network that is whole again (%v) it shows:\n%s", err, shown)
+	}
+	d.verifies(t)
 }

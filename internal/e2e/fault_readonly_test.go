@@ -66,6 +66,7 @@ func TestDiskThatTurnsReadOnly(t *testing.T) {
 			term, r := d.opened(t, "20m", "-c", "SELECT 'before: ' || count(*) FROM orders", "-c", "SELECT pg_sleep(600)")
 			term.says(t, "before: 500")
 			token, grant := d.token(t), d.activeGrant(t)
+			w := d.allAtWork(t)
 			disk.Break(t)
 			revoked := false // acknowledged
 			if name == "store and nobody revokes" {
@@ -86,6 +87,10 @@ func TestDiskThatTurnsReadOnly(t *testing.T) {
 			shown, err := term.ends(t)
 			if err == nil || !slices.ContainsFunc([]string{keepsNoRecord, notRecorded, wasRevoked}, func(w string) bool { return strings.Contains(shown, "FATAL:  sallyport: "+w) }) {
 				t.Errorf("the live session (%v) shows:\n%s", err, shown)
+			}
+			w.cut(t, keepsNoRecord, notRecorded)
+			if shown, err := w.held.ends(t); err == nil || !strings.Contains(shown, "FATAL:  sallyport: ") || strings.Contains(shown, "writer is in") {
+				t.Errorf("what was held (%v) shows:\n%s", err, shown)
 			}
 			d.stopsByItself(t)
 
