@@ -109,6 +109,9 @@ soak: setup build ## keep a gate busy for an hour (SOAK=10m for less) and write 
 	go test -tags soak -count=1 -timeout 1h -run '^TestLargeTransfers$$' ./protocols/http
 	go test -tags soak -count=1 -timeout 1h -run '^TestMemoryStaysFlat$$' ./protocols/ssh
 	go test -race -count=1 -timeout 1h -run '^TestOneOutcome$$' ./session -args -races 5000
+	go test -count=1 -timeout 1h -run '^TestGateIsItsModel$$' ./internal/model -rapid.checks=2000
+	go test -count=1 -timeout 1h -run '^TestHistoriesOfCrashes$$' ./audit -rapid.checks=2000
+	$(MAKE) thousand five-thousand
 	go run ./internal/soak -for $(or $(SOAK),1h) $(ARGS)
 
 .PHONY: clean

@@ -27,6 +27,7 @@ type crew struct {
 
 	mu     sync.Mutex
 	grants map[string]*granted // by target and role
+	ended  time.Time           // when the last of them ended that another has replaced
 }
 
 type granted struct {
@@ -94,12 +95,16 @@ func pause(ctx context.Context, d time.Duration) {
 func (c *crew) ending() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := func(end time.Time) bool {
+		since := time.Since(end)
+		return since > -time.Second && since < 5*time.Second
+	}
 	for _, g := range c.grants {
-		if since := time.Since(g.Ends); since > -time.Second && since < 5*time.Second {
+		if now(g.Ends) {
 			return true
 		}
 	}
-	return false
+	return now(c.ended) // its successor was made while the caller waited for the lock
 }
 
 // token is one of the present grant, or of the next once that has ended: whoever asks
@@ -112,6 +117,7 @@ func (c *crew) token(ctx context.Context, target, role string) (string, error) {
 			return g.token, nil
 		}
 		pause(ctx, time.Until(g.Ends.Add(time.Second)))
+		c.ended = g.Ends
 	}
 	g, err := c.grant(ctx, target, role, "2m", "bob@example.com")
 	if err != nil {
