@@ -65,11 +65,9 @@ func TestFileDescriptorsAtTheirLimit(t *testing.T) {
 	}
 	var crowd []net.Conn
 	for range 60 {
-		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
-		if err != nil {
-			t.Fatal(err)
+		if conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port)); err == nil { // some are turned away at once
+			crowd = append(crowd, conn)
 		}
-		crowd = append(crowd, conn)
 	}
 	eventually(t, "the gate to say that files are short", func() bool { return strings.Contains(d.log.String(), `cap="open files"`) })
 	short := time.Now()

@@ -310,7 +310,7 @@ func TestMachinesThatMisbehave(t *testing.T) {
 		{"down", "127.0.0.1:" + port(t), "the target down cannot be reached now; ask the platform team"},
 		{"slams", listening(t, nil, slams), "the target slams does not let the gate log in as deploy; ask the platform team"},
 		{"floods", listening(t, nil, floods("")), "the target floods does not let the gate log in as deploy; ask the platform team"},
-		{"silent", listening(t, nil, silence), "the target silent does not let the gate log in as deploy; ask the platform team"},
+		{"silent", listening(t, nil, silence), "the target silent did not finish the login within 15s; ask the platform team"},
 		{"other", real.Address, "the target other does not prove itself by the host key in the policy, so nothing was opened; ask the platform team"},
 		{"dying", listening(t, nil, dies(real.Address)), "the target closed the connection"},
 	}
