@@ -3,6 +3,12 @@ package guards
 // httpLate is what was found missing once all of HTTP stood.
 var httpLate = []Guard{
 	{
+		"protocols/http.read-after", "protocols/http/relay.go",
+		"if !u.a.over {",
+		"if !u.a.over || true {",
+		"./protocols/http", "TestUploadIsReadAfterItsRequest", "unbounded input",
+	},
+	{
 		"protocols/http.cut-answer", "protocols/http/relay.go",
 		"\t\ta.cut()\n",
 		"",

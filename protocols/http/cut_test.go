@@ -413,3 +413,33 @@ func TestUploadStaysStopped(t *testing.T) {
 		t.Errorf("the next read says %v", err)
 	}
 }
+
+// Who sends a body on may read when net/http has the request back, as its own transport does
+// for a moment: that is an error, and no panic, which would end the gate.
+func TestUploadIsReadAfterItsRequest(t *testing.T) {
+	uploads := make(chan *upload, 1)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := &conn{h: &handler{limits: limits{stall: time.Minute}}}
+		u := &upload{ReadCloser: r.Body, from: r, a: &answer{ResponseWriter: w, rc: http.NewResponseController(w), conn: c, two: true}}
+		u.a.finish()
+		uploads <- u
+	}))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	in, out := io.Pipe()
+	defer out.Close()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL, in)
+	must(t, err)
+	res, err := srv.Client().Do(r)
+	must(t, err)
+	_ = res.Body.Close()
+	if res.ProtoMajor != 2 {
+		t.Fatalf("the server speaks %s", res.Proto)
+	}
+	u := <-uploads
+	srv.Close() // the handler is over
+	if n, err := u.Read(make([]byte, 1)); err == nil {
+		t.Errorf("it read %d bytes", n)
+	}
+}

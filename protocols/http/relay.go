@@ -343,7 +343,7 @@ type upload struct {
 // Read reads a part of the body.
 func (u *upload) Read(p []byte) (int, error) {
 	if !u.a.call {
-		_ = u.a.rc.SetReadDeadline(time.Now().Add(u.a.conn.h.limits.stall)) // fails only on a closed connection
+		u.within(time.Now().Add(u.a.conn.h.limits.stall))
 	}
 	if u.stopped.Load() {
 		u.stop() // the deadline above undid it, and net/http would read on before it lets the answer go
@@ -352,11 +352,22 @@ func (u *upload) Read(p []byte) (int, error) {
 	n, err := u.ReadCloser.Read(p)
 	u.n.Add(int64(n))
 	if errors.Is(err, io.EOF) { // else net/http reads what is left, and must not wait for ever either
-		_ = u.a.rc.SetReadDeadline(time.Time{})
+		u.within(time.Time{})
 		u.ended.Store(true)
 		u.trail()
 	}
 	return n, err
+}
+
+// within sets the end of reads, zero for none, as long as the request lasts. Who sends the
+// body on may read for a moment longer, and net/http's writer for HTTP/2 must not be asked
+// then: it panics.
+func (u *upload) within(end time.Time) {
+	u.a.mu.Lock()
+	defer u.a.mu.Unlock()
+	if !u.a.over {
+		_ = u.a.rc.SetReadDeadline(end) // fails only on a closed connection
+	}
 }
 
 // stop ends a read that waits for the client: whatever sends the body on holds it until
