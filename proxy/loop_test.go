@@ -13,30 +13,33 @@ import (
 	"time"
 )
 
-// What a target said before it closed reaches a client that reads slowly, however
-// long that takes.
+// What a target said before it closed reaches a client that reads slowly, however long
+// that takes; and so do the last words where it had no reason to close.
 func TestASlowClientGetsAllOfAnEndedTarget(t *testing.T) {
-	each(t, func(t *testing.T, m mode) {
-		r := newRig(t, &lines{}, &lines{}, m)
-		text := bytes.Repeat([]byte("a line of some length, so that it is much\n"), 1<<18)
-		sent := make(chan error, 1)
-		go func() {
-			_, err := r.target.Write(text)
-			sent <- errors.Join(err, r.target.Close())
-		}()
-		<-time.After(2 * CutWait) // the buffers are full
-		_ = r.client.SetReadDeadline(time.Now().Add(20 * time.Second))
-		got := make([]byte, len(text))
-		if n, err := io.ReadFull(r.client, got); err != nil {
-			t.Fatalf("%d of %d bytes came: %v", n, len(text), err)
-		}
-		if err := r.ends(t, 5*time.Second); err != nil {
-			t.Fatal(err)
-		}
-		if err := <-sent; err != nil || !bytes.Equal(got, text) {
-			t.Errorf("other bytes came, %v", err)
-		}
-	})
+	for words, bad := range map[string]error{"": nil, "sorry, the target's connection failed: too early\n": errEarly} {
+		each(t, func(t *testing.T, m mode) {
+			r := newRig(t, &lines{}, &lines{last: "sorry, ", bad: bad}, m)
+			text := bytes.Repeat([]byte("a line of some length, so that it is much\n"), 1<<18)
+			sent := make(chan error, 1)
+			go func() {
+				_, err := r.target.Write(text)
+				sent <- errors.Join(err, r.target.Close())
+			}()
+			<-time.After(2 * CutWait) // the buffers are full
+			_ = r.client.SetReadDeadline(time.Now().Add(20 * time.Second))
+			want := append(text, words...)
+			got := make([]byte, len(want))
+			if n, err := io.ReadFull(r.client, got); err != nil {
+				t.Fatalf("%d of %d bytes came: %v", n, len(want), err)
+			}
+			if err := r.ends(t, 5*time.Second); bad == nil && err != nil || bad != nil && !errors.Is(err, bad) {
+				t.Fatal(err)
+			}
+			if err := <-sent; err != nil || !bytes.Equal(got, want) {
+				t.Errorf("other bytes came, %v", err)
+			}
+		})
+	}
 }
 
 // stuck is an observer whose disk hangs.

@@ -307,32 +307,6 @@ func TestATargetThatEndsTooEarlyBroke(t *testing.T) {
 	})
 }
 
-// What a target said before it broke reaches a client that reads slowly, and so do the
-// last words.
-func TestASlowClientGetsAllOfABrokenTarget(t *testing.T) {
-	each(t, func(t *testing.T, m mode) {
-		r := newRig(t, &lines{}, &lines{last: "sorry, ", bad: errEarly}, m)
-		text := bytes.Repeat([]byte("a line of some length, so that it is much\n"), 1<<18)
-		sent := make(chan error, 1)
-		go func() {
-			_, err := r.target.Write(text)
-			sent <- errors.Join(err, r.target.Close())
-		}()
-		<-time.After(2 * CutWait) // the buffers are full
-		_ = r.client.SetReadDeadline(time.Now().Add(20 * time.Second))
-		got, err := io.ReadAll(r.client)
-		if err := errors.Join(err, <-sent); err != nil {
-			t.Fatal(err)
-		}
-		if want := append(text, "sorry, the target's connection failed: too early\n"...); !bytes.Equal(got, want) {
-			t.Errorf("%d bytes came, not %d; the last are %q", len(got), len(want), got[max(0, len(got)-60):])
-		}
-		if err := r.ends(t, 5*time.Second); !errors.Is(err, ErrTarget) {
-			t.Fatal(err)
-		}
-	})
-}
-
 func TestCutCompletesTheMessageOfTheClient(t *testing.T) {
 	each(t, func(t *testing.T, m mode) {
 		r := newRig(t, &lines{}, &lines{last: "sorry, "}, m)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,7 +61,7 @@ func (w *atWork) grantOf(t *testing.T, target string) session.Grant {
 	return session.Grant{}
 }
 
-// yes is the missing one; said is what the answer's text holds.
+// yes is the missing one; said is the answer's text.
 func (w *atWork) yes(t *testing.T) (status int, said string) {
 	t.Helper()
 	status, text := w.carol.api(t, http.MethodPost, "/api/v1/requests/"+w.waits.ID+"/approve", nil)
@@ -71,12 +72,7 @@ func (w *atWork) yes(t *testing.T) (status int, said string) {
 func (w *atWork) cut(t *testing.T, words ...string) {
 	t.Helper()
 	oneOf := func(text string) bool {
-		for _, word := range words {
-			if strings.Contains(text, word) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(text, word) })
 	}
 	if shown, err := w.shell.ends(t); err == nil || !oneOf(shown) {
 		t.Errorf("ssh (%v) shows:\n%s", err, shown)

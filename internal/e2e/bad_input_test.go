@@ -63,9 +63,7 @@ func TestBadInputAtStart(t *testing.T) {
 	}
 	m.serve(t)
 	m.fails(t, 1, []string{"in use by another process"}, serve...)
-	if out := m.verify(t); !strings.HasPrefix(out, "verified: ") {
-		t.Errorf("verify says %s", out)
-	}
+	m.verifies(t)
 }
 
 // A disk with no room, and one that cannot be written to, before the gate serves.
@@ -89,9 +87,7 @@ func TestBadDiskAtStart(t *testing.T) {
 	if err := m.stop(); err != nil {
 		t.Errorf("stop: %v", err)
 	}
-	if out := m.verify(t); !strings.HasPrefix(out, "verified: ") {
-		t.Errorf("verify says %s", out)
-	}
+	m.verifies(t)
 }
 
 // remount makes a small disk read-only, or writable again.
@@ -242,9 +238,7 @@ rule "orders-read" {`)
 	if err := m.stop(); err != nil {
 		t.Errorf("stop: %v", err)
 	}
-	if out := m.verify(t); !strings.HasPrefix(out, "verified: ") {
-		t.Errorf("verify says %s", out)
-	}
+	m.verifies(t)
 }
 
 // connect opens a connection by the certificate of a login, as pgx does, and closes it.

@@ -104,9 +104,7 @@ func TestFullDisk(t *testing.T) {
 			if err := d.stop(); err != nil {
 				t.Errorf("stop: %v", err)
 			}
-			if out := d.verify(t); !strings.HasPrefix(out, "verified: ") {
-				t.Errorf("verify says %s", out)
-			}
+			d.verifies(t)
 		})
 	}
 }
@@ -145,9 +143,7 @@ func TestRevokeOnAFullDiskOutlivesKillNine(t *testing.T) {
 	if err == nil || strings.Contains(shown, "inside") || !strings.Contains(shown, "its grant has ended") {
 		t.Errorf("its token (%v) shows:\n%s", err, shown)
 	}
-	if out := d.verify(t); !strings.HasPrefix(out, "verified: ") {
-		t.Errorf("verify says %s", out)
-	}
+	d.verifies(t)
 	if status, text := d.signedIn(t, "sam@example.com").api(t, http.MethodGet, "/api/v1/grants/"+grant.ID, nil); status != http.StatusOK {
 		t.Errorf("the grant: %d %s", status, text)
 	}
@@ -188,9 +184,7 @@ func TestFullDiskOfRecordingsEndsTheSession(t *testing.T) {
 		t.Errorf("the sessions ended by %v", causes)
 	}
 	d.saidNoTrace(t)
-	if out := d.verify(t); !strings.HasPrefix(out, "verified: ") {
-		t.Errorf("verify says %s", out)
-	}
+	d.verifies(t)
 }
 
 // verifies has the record of all so far verified.

@@ -103,9 +103,7 @@ func TestDiskThatTurnsReadOnly(t *testing.T) {
 			if served := err == nil && strings.Contains(again, "served again"); served == revoked {
 				t.Errorf("once it is repaired, revoked %v, (%v) it shows:\n%s", revoked, err, again)
 			}
-			if out := d.verify(t); !strings.HasPrefix(out, "verified: ") {
-				t.Errorf("verify says %s", out)
-			}
+			d.verifies(t)
 		})
 	}
 }
@@ -158,7 +156,5 @@ func TestDiskOfRecordingsThatTurnsReadOnly(t *testing.T) {
 		t.Errorf("revoke: %v\n%s", err, out)
 	}
 	d.saidNoTrace(t)
-	if out := d.verify(t); !strings.HasPrefix(out, "verified: ") {
-		t.Errorf("verify says %s", out)
-	}
+	d.verifies(t)
 }
