@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
@@ -93,4 +94,43 @@ func TestBrokenStoreStopsTheGate(t *testing.T) {
 			wantSays(t, err, "it cannot keep its record")
 		})
 	}
+}
+
+// Who stops a gate that has failed closes its store and its recordings next: Stop returns
+// once every session that was cut has sealed its recording.
+func TestStopOfAFailedGateWaitsForTheCut(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var disk *breaking
+		f := gatetest.New(t, gatetest.Options{Dir: dir, Config: func(c *session.Config) {
+			disk = &breaking{Store: c.Store}
+			c.Store = disk
+		}})
+		live := granted(t, f, f.SignIn(t, gatetest.Alice))
+		up, ended := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = live.Run(t.Context(), func(ctx context.Context, _ *session.Upstream) error {
+				close(up)
+				<-ctx.Done()
+				time.Sleep(time.Second) // a slow client reads its last words
+				return ctx.Err()
+			})
+		}()
+		<-up
+		disk.update.Store(true)
+		if err := f.Gate.SignIn(t.Context(), identity.SignIn{ID: identity.NewID(), User: gatetest.Bob, Created: time.Now(), Expires: time.Now().Add(time.Hour)}); err == nil {
+			t.Fatal("the disk does not break")
+		}
+		if err := f.Gate.Stop(t.Context(), 0); !errors.Is(err, session.ErrStore) {
+			t.Errorf("stop: %v", err)
+		}
+		synctest.Wait()
+		select {
+		case <-ended:
+		default:
+			t.Error("stopped with a session that has not ended")
+			<-ended
+		}
+	})
 }

@@ -91,6 +91,7 @@ type Gate struct {
 	waiting   map[string]int        // held connections by request
 	cut       map[string]*Ended     // grants and sign-ins that ended, whatever store and log say yet
 	busy      sync.WaitGroup        // Open and Run calls under way, and the gate's own goroutines
+	resting   sync.Once
 }
 
 // opening is one call of Open under way.
@@ -153,7 +154,8 @@ func (g *Gate) Start(ctx context.Context) error {
 		err = g.resume(ctx)
 	}
 	if err != nil {
-		return errors.Join(err, g.abandon())
+		g.rest()
+		return err
 	}
 	g.busy.Go(g.due.Run)
 	g.busy.Go(g.countRefusals)
@@ -168,17 +170,27 @@ func (g *Gate) Start(ctx context.Context) error {
 	return nil
 }
 
-func (g *Gate) abandon() error {
-	g.seq.Close()
-	g.busy.Wait()
-	return nil
+// rest ends what runs beside the sessions, once these have ended.
+func (g *Gate) rest() {
+	g.resting.Do(func() {
+		g.due.Close()
+		g.seq.Close()
+		g.hub.Close()
+		g.shut()
+		g.busy.Wait()
+	})
 }
 
 // Stop refuses new asks, tells live sessions, gives them grace to end, then cuts
-// what is left, writes the stop down and returns.
+// what is left, writes the stop down and returns. Where the gate has stopped by its own
+// word it waits for the ends of what was cut, and returns the reason.
 func (g *Gate) Stop(ctx context.Context, grace time.Duration) error {
 	why := &Ended{Cause: ErrStopping.Cause, Say: "the gate is stopping; connect again in a moment", At: time.Now()}
-	if !g.close(why) {
+	if !g.close(why) { // by its own word, or before: those who were cut may still be at their end
+		if err := g.drained(ctx); err != nil {
+			return errors.Join(g.Err(), fmt.Errorf("stop: sessions did not end: %w", err))
+		}
+		g.rest()
 		return g.Err()
 	}
 	g.eachLive("", func(s *Session) { s.warn(fmt.Sprintf("the gate stops in %s", spell.Short(grace))) })
@@ -199,10 +211,7 @@ func (g *Gate) Stop(ctx context.Context, grace time.Duration) error {
 		time.Sleep(100 * time.Millisecond)
 		err = g.seq.Wait(ctx, counter)
 	}
-	g.seq.Close()
-	g.hub.Close()
-	g.shut()
-	g.busy.Wait()
+	g.rest()
 	return err
 }
 

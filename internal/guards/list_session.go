@@ -20,6 +20,16 @@ var session = []Guard{
 		"./session", "TestTwoApprovalsAreTwoPeople", "one person satisfies 2-of-N",
 	},
 	{
+		"session.stop-waits", "session/gate.go",
+		`if err := g.drained(ctx); err != nil {
+			return errors.Join(g.Err(), fmt.Errorf("stop: sessions did not end: %w", err))
+		}
+		g.rest()
+		return g.Err()`,
+		`return g.Err()`,
+		"./session", "TestStopOfAFailedGateWaitsForTheCut", "a recording left open by a stop",
+	},
+	{
 		"session.counted-once", "session/decide.go",
 		"|| slices.ContainsFunc(counted, a.By.Same) {",
 		"{",
