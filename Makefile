@@ -81,7 +81,7 @@ guards: setup ## turn the guards off one by one: all, or NAME=identity/oidc
 
 .PHONY: guards-changed
 guards-changed: setup
-	go run ./internal/guards/run --changed $(BASE) --tenth $$(git rev-list --count HEAD) --within 5m
+	go run ./internal/guards/run --changed $(BASE) --tenth $$(git rev-list --count HEAD) --within 5m --most 10m
 
 .PHONY: fuzz
 fuzz: setup ## run every fuzz target FUZZTIME long (a count of runs, 20000x)

@@ -2,9 +2,15 @@ package guards
 
 import (
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -16,23 +22,74 @@ func Named(all []Guard, name string) []Guard {
 	})
 }
 
-// Changed keeps the guards whose file, or a test file beside whose test, differs between
-// the commit base and the work tree at root.
+// Changed keeps the guards whose file, whose entry in a list or a test file beside whose
+// test differs between the commit base and the work tree at root, where new files count
+// before they are added.
 func Changed(all []Guard, root, base string) ([]Guard, error) {
-	cmd := exec.Command("git", "diff", "--name-only", base, "--")
-	cmd.Dir = root
-	out, err := cmd.Output()
+	differ, err := git(root, "diff", "--name-only", base, "--")
 	if err != nil {
 		return nil, fmt.Errorf("what changed since %s: %w", base, err)
 	}
+	others, err := git(root, "ls-files", "--others", "--exclude-standard")
+	if err != nil {
+		return nil, err
+	}
 	files, tests := map[string]bool{}, map[string]bool{}
-	for _, f := range strings.Fields(string(out)) {
+	before, now := map[Guard]bool{}, map[Guard]bool{}
+	for _, f := range strings.Fields(string(differ) + string(others)) {
 		files[f] = true
 		if strings.HasSuffix(f, "_test.go") {
 			tests["./"+path.Dir(f)] = true
 		}
+		if ok, _ := path.Match("internal/guards/list_*.go", f); !ok {
+			continue
+		}
+		if text, err := git(root, "show", base+":"+f); err == nil { // it was there
+			listed(text, before)
+		}
+		if text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(f))); err == nil {
+			listed(text, now)
+		}
 	}
-	return keep(all, func(g Guard) bool { return files[g.File] || tests[g.Package] }), nil
+	return keep(all, func(g Guard) bool { return files[g.File] || tests[g.Package] || now[g] && !before[g] }), nil
+}
+
+func git(root string, args ...string) ([]byte, error) {
+	cmd := exec.Command("git", args...)
+	cmd.Dir = root
+	return cmd.Output()
+}
+
+// listed adds the entries of a list's source.
+func listed(source []byte, to map[Guard]bool) {
+	file, err := parser.ParseFile(token.NewFileSet(), "", source, parser.SkipObjectResolution)
+	if err != nil {
+		return
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		entry, ok := n.(*ast.CompositeLit)
+		if !ok || len(entry.Elts) != 7 {
+			return true
+		}
+		var s [7]string
+		for i, e := range entry.Elts {
+			s[i] = spelled(e)
+		}
+		to[Guard{s[0], s[1], s[2], s[3], s[4], s[5], s[6]}] = true
+		return false
+	})
+}
+
+// spelled is a string that stands in one piece, or in pieces with + between them.
+func spelled(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		s, _ := strconv.Unquote(e.Value)
+		return s
+	case *ast.BinaryExpr:
+		return spelled(e.X) + spelled(e.Y)
+	}
+	return ""
 }
 
 // Tenth keeps every tenth guard, beginning with the n-th.

@@ -3,9 +3,11 @@ package guards
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -118,6 +120,65 @@ func TestNamed(t *testing.T) {
 	}
 }
 
+// What a check tries: guards whose file, test or own entry is another one than it was, and
+// new files before anybody has added them.
+func TestChanged(t *testing.T) {
+	root := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		p := filepath.Join(root, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(p), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := Guard{"a.one", "a/a.go", "x\n", "y", "./a", "TestA", "none"}
+	b := Guard{"b.one", "b/b.go", "x", "y", "./b", "TestB", "none"}
+	c := Guard{"c.one", "c/c.go", "x", "y", "./c", "TestC", "none"}
+	entry := func(g Guard) string {
+		return fmt.Sprintf("\t{%q, %q, %q, %q, %q, %q,\n\t\t%q + \"\"},\n", g.Name, g.File, g.Text, g.Off, g.Package, g.Test, g.Class)
+	}
+	list := func(guards ...Guard) string {
+		text := "package guards\n\nvar x = []Guard{\n"
+		for _, g := range guards {
+			text += entry(g)
+		}
+		return text + "}\n"
+	}
+	const listFile = "internal/guards/list_x.go"
+	for _, g := range []Guard{a, b, c} {
+		write(g.File, g.Text)
+	}
+	write(listFile, list(a, b))
+	for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"-c", "user.name=x", "-c", "user.email=x@localhost", "commit", "-qm", "x"}} {
+		if _, err := git(root, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	changed := func(want ...Guard) {
+		t.Helper()
+		got, err := Changed([]Guard{a, b, c}, root, "HEAD")
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("changed are %v (%v), want %v", got, err, want)
+		}
+	}
+	changed()
+	write(listFile, list(b, a))
+	changed()
+	b.Off = "z"
+	write(listFile, list(a, b))
+	changed(b)
+	write("internal/guards/list_y.go", list(c))
+	changed(b, c)
+	write("a/more_test.go", "package a")
+	changed(a, b, c)
+	if _, err := Changed(nil, root, "nothing"); err == nil {
+		t.Error("a commit that is not there is no error")
+	}
+}
+
 // Every test and guard that docs/threats.md names is there, and every class has one.
 func TestThreatsAreTried(t *testing.T) {
 	text, err := os.ReadFile("../../docs/threats.md")
@@ -167,8 +228,8 @@ func TestPage(t *testing.T) {
 	b := Guard{Name: "door.lock", Package: "./door", Test: "TestLock", Class: "no lock"}
 	c := Guard{Name: "wall.door", Package: "./door", Test: "TestWall", Class: "no wall"}
 	all := []Guard{a, b, c}
-	page := Page(nil, all, []Outcome{{Guard: a, How: "fails"}, {Guard: c, How: "hangs"}})
-	page = Page(page, all, []Outcome{{Guard: b, Err: errors.New("nobody notices: TestLock passes")}})
+	page := Page(nil, all, []Outcome{{Guard: a, How: "fails"}, {Guard: c, How: "hangs"}}, time.Minute)
+	page = Page(page, all, []Outcome{{Guard: b, Err: errors.New("nobody notices: TestLock passes")}}, time.Minute)
 	for _, want := range []string{
 		"2 of 3 guards are noticed", "| key | a wrong key \\| none | `TestKey` | fails |", "| lock | no lock | `TestLock` | **nobody notices** |",
 		"## wall", "| door | no wall | `door TestWall` | hangs |",
@@ -180,11 +241,16 @@ func TestPage(t *testing.T) {
 	if left := Untried(page, all); len(left) != 1 || left[0].Name != b.Name {
 		t.Errorf("untried are %v", left)
 	}
-	if again := Page(page, all, nil); !bytes.Equal(again, page) {
+	if again := Page(page, all, nil, 0); !bytes.Equal(again, page) {
 		t.Errorf("it does not stay as it is:\n%s", again)
 	}
+	const took = "The last run of all tried 3 guards in 41 minutes.\n"
+	full := Page(page, all, []Outcome{{Guard: a, How: "fails"}, {Guard: b, How: "fails"}, {Guard: c, How: "fails"}}, 41*time.Minute+12*time.Second)
+	if bytes.Contains(page, []byte("last run")) || !bytes.Contains(full, []byte(took)) || !bytes.Contains(Page(full, all, nil, 0), []byte(took)) {
+		t.Errorf("the time of a run is not there:\n%s", full)
+	}
 	a.Test = "TestOtherKey"
-	if page := Page(page, []Guard{a}, nil); !strings.Contains(string(page), "| `TestOtherKey` | "+untried+" |") {
+	if page := Page(page, []Guard{a}, nil, 0); !strings.Contains(string(page), "| `TestOtherKey` | "+untried+" |") {
 		t.Errorf("another test has noticed:\n%s", page)
 	}
 }
@@ -198,7 +264,7 @@ func TestPageIsOfNow(t *testing.T) {
 	for _, g := range Untried(page, All()) {
 		t.Errorf("nobody has noticed %s: go run ./internal/guards/run --untried --write docs/guards.md", g.Name)
 	}
-	if again := Page(page, All(), nil); !bytes.Equal(again, page) {
+	if again := Page(page, All(), nil, 0); !bytes.Equal(again, page) {
 		t.Error("docs/guards.md is about other guards: go run ./internal/guards/run --untried --write docs/guards.md")
 	}
 }

@@ -3,18 +3,26 @@ package guards
 import (
 	"bytes"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // untried is what a page says of a guard that no run has turned off yet.
 const untried = "**not tried**"
 
+var lastRun = regexp.MustCompile(`(?m)^The last run of all .*\n`)
+
 // Page is docs/guards.md: each of the guards, the bug it stands against and who notices.
 // What was not tried in this run stands as it did on the page before, where its test is
-// still the same.
-func Page(before []byte, all []Guard, outcomes []Outcome) []byte {
+// still the same. A run of all of them says how long it took, which stays until the next.
+func Page(before []byte, all []Guard, outcomes []Outcome, took time.Duration) []byte {
 	rows := rowsOf(before)
+	run := lastRun.FindString(string(before))
+	if len(outcomes) == len(all) {
+		run = fmt.Sprintf("The last run of all tried %d guards in %d minutes.\n", len(all), int(took.Minutes()+0.5))
+	}
 	for _, o := range outcomes {
 		off := o.How
 		if o.Err != nil {
@@ -46,7 +54,7 @@ A guard is a line that refuses. Each was turned off, alone, and the named test h
 This page is written by runs: %[1]sgo run ./internal/guards/run --write docs/guards.md --all%[1]s, or with names for their rows.
 
 %[2]d of %[3]d guards are noticed. Where the last column says "hangs", only the time limit ended the test.
-%[4]s`, "`", noticed, len(all), b.Bytes())
+%[5]s%[4]s`, "`", noticed, len(all), b.Bytes(), run)
 }
 
 // Untried keeps the guards that, by the page, nobody has noticed.

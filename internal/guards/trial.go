@@ -162,7 +162,7 @@ func (t *Trial) test(ctx context.Context, pkg, pattern, overlay string, n int) (
 	if limit == 0 {
 		limit = 90 * time.Second
 	}
-	args := []string{"test", "-json", "-count=1", "-vet=off", "-timeout=" + (limit * time.Duration(n)).String(), "-run=" + pattern}
+	args := []string{"test", "-json", "-count=1", "-vet=off", "-ldflags=-w", "-timeout=" + (limit * time.Duration(n)).String(), "-run=" + pattern}
 	if overlay != "" {
 		args = append(args, overlay)
 	}

@@ -463,10 +463,11 @@ func (r *rig) live(t testing.TB, who identity.SignIn) session.Record {
 	return list[0]
 }
 
-// backends counts the target's backends of a role.
+// backends counts the target's backends of a role, without the one by which the gate has
+// looked for another's end, and which it closes as it has seen that.
 func (r *rig) backends(t testing.TB, role, more string) int {
 	t.Helper()
-	rows := r.pg.Query(t, "select pid from pg_stat_activity where usename = '"+role+"' and backend_type = 'client backend' "+more)
+	rows := r.pg.Query(t, "select pid from pg_stat_activity where usename = '"+role+"' and backend_type = 'client backend' and query not like 'select from pg_catalog.pg_stat_activity%' "+more)
 	return len(rows)
 }
 

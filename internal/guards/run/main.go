@@ -1,6 +1,8 @@
 // Command run turns the guards off one by one and demands that their tests notice.
 //
 //	go run ./internal/guards/run [--all | --untried | --changed BASE --tenth N | NAME ...] [--write PAGE]
+//
+// A check has --within for the tenth, and --most for all of it.
 package main
 
 import (
@@ -33,7 +35,8 @@ type options struct {
 	untried bool
 	changed string
 	tenth   int
-	within  time.Duration
+	within  time.Duration // for the rotating tenth
+	most    time.Duration // for all
 	jobs    int
 	write   string
 	names   []string
@@ -46,7 +49,8 @@ func parse(args []string) (options, error) {
 	f.BoolVar(&o.untried, "untried", false, "try the guards that nobody has noticed yet by the page of --write")
 	f.StringVar(&o.changed, "changed", "", "try the guards that changed since this commit")
 	f.IntVar(&o.tenth, "tenth", -1, "try every tenth guard, beginning with this one (of ten); with --changed, these too")
-	f.DurationVar(&o.within, "within", 0, "begin no trial after this time; which ones are reached differs from day to day")
+	f.DurationVar(&o.within, "within", 0, "begin no trial of the tenth after this time; which ones are reached differs from day to day")
+	f.DurationVar(&o.most, "most", 0, "begin no trial after this time, of those that changed neither")
 	f.IntVar(&o.jobs, "jobs", runtime.NumCPU(), "trials at once")
 	f.StringVar(&o.write, "write", "", "write the outcomes to this page, whose other rows stay")
 	if err := f.Parse(args); err != nil {
@@ -62,16 +66,28 @@ func parse(args []string) (options, error) {
 	return o, nil
 }
 
-func choose(o options) ([]guards.Guard, error) {
+// chosen are the guards of a run: those that must be tried come first.
+type chosen struct {
+	guards []guards.Guard
+	must   int
+}
+
+func choose(o options) (chosen, error) {
 	all := guards.All()
+	if o.changed != "" || o.tenth >= 0 {
+		return changedAndTenth(all, o)
+	}
+	some, err := named(all, o)
+	return chosen{some, len(some)}, err
+}
+
+func named(all []guards.Guard, o options) ([]guards.Guard, error) {
 	switch {
 	case o.all:
 		return all, nil
 	case o.untried:
 		page, err := os.ReadFile(o.write)
 		return guards.Untried(page, all), err
-	case o.changed != "" || o.tenth >= 0:
-		return changedAndTenth(all, o)
 	}
 	var some []guards.Guard
 	for _, name := range o.names {
@@ -85,33 +101,34 @@ func choose(o options) ([]guards.Guard, error) {
 }
 
 // changedAndTenth is what a check tries: what was touched, then some of the rest.
-func changedAndTenth(all []guards.Guard, o options) ([]guards.Guard, error) {
-	var some []guards.Guard
+func changedAndTenth(all []guards.Guard, o options) (chosen, error) {
+	var c chosen
 	if o.changed != "" {
 		changed, err := guards.Changed(all, ".", o.changed)
 		if err != nil {
-			return nil, err
+			return c, err
 		}
-		some = inADaysOrder(changed, o)
+		inADaysOrder(changed, o.most)
+		c = chosen{changed, len(changed)}
 	}
 	if o.tenth >= 0 {
 		var rest []guards.Guard
 		for _, g := range guards.Tenth(all, o.tenth) {
-			if !slices.ContainsFunc(some, func(other guards.Guard) bool { return other.Name == g.Name }) {
+			if !slices.Contains(c.guards, g) {
 				rest = append(rest, g)
 			}
 		}
-		some = append(some, inADaysOrder(rest, o)...)
+		inADaysOrder(rest, o.within)
+		c.guards = append(c.guards, rest...)
 	}
-	return some, nil
+	return c, nil
 }
 
 // inADaysOrder puts them in another order each day, where there may be no time for all.
-func inADaysOrder(some []guards.Guard, o options) []guards.Guard {
-	if o.within > 0 {
+func inADaysOrder(some []guards.Guard, limit time.Duration) {
+	if limit > 0 {
 		guards.Shuffle(some, uint64(time.Now().Unix()/86400))
 	}
-	return some
 }
 
 func run(ctx context.Context, args []string) error {
@@ -123,11 +140,11 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if len(some) == 0 && o.write == "" {
+	if len(some.guards) == 0 && o.write == "" {
 		fmt.Println("guards: none changed")
 		return nil
 	}
-	trial := &guards.Trial{Root: ".", Guards: some}
+	trial := &guards.Trial{Root: ".", Guards: some.guards}
 	if err := trial.Survives(ctx, guards.Canary()); err != nil {
 		return fmt.Errorf("canary: %w", err)
 	}
@@ -145,11 +162,14 @@ func run(ctx context.Context, args []string) error {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		if err := os.WriteFile(o.write, guards.Page(before, guards.All(), outcomes), 0o644); err != nil {
+		if err := os.WriteFile(o.write, guards.Page(before, guards.All(), outcomes, time.Since(began)), 0o644); err != nil {
 			return err
 		}
 	}
-	fmt.Printf("guards: %d of %d tried in %s, %d bad\n", len(outcomes), len(some), time.Since(began).Round(time.Second), bad)
+	if missed := some.must - len(outcomes); missed > 0 {
+		fmt.Printf("guards: there was no time for %d; make guards tries all\n", missed)
+	}
+	fmt.Printf("guards: %d of %d tried in %s, %d bad\n", len(outcomes), len(some.guards), time.Since(began).Round(time.Second), bad)
 	if bad > 0 {
 		return fmt.Errorf("%d guards are not noticed by their tests", bad)
 	}
@@ -158,7 +178,7 @@ func run(ctx context.Context, args []string) error {
 
 // try runs the trials, some at once, and prints each as it ends. The outcomes are in the
 // guards' own order.
-func try(ctx context.Context, trial *guards.Trial, some []guards.Guard, o options) []guards.Outcome {
+func try(ctx context.Context, trial *guards.Trial, some chosen, o options) []guards.Outcome {
 	began := time.Now()
 	next := make(chan guards.Guard)
 	var mu sync.Mutex
@@ -175,8 +195,11 @@ func try(ctx context.Context, trial *guards.Trial, some []guards.Guard, o option
 			}
 		})
 	}
-	for _, g := range some {
-		if ctx.Err() != nil || o.within > 0 && time.Since(began) > o.within {
+	for i, g := range some.guards {
+		if ctx.Err() != nil || o.most > 0 && time.Since(began) > o.most {
+			break
+		}
+		if i >= some.must && o.within > 0 && time.Since(began) > o.within {
 			break
 		}
 		next <- g
@@ -184,7 +207,7 @@ func try(ctx context.Context, trial *guards.Trial, some []guards.Guard, o option
 	close(next)
 	wait.Wait()
 	var out []guards.Outcome
-	for _, g := range some {
+	for _, g := range some.guards {
 		if o, ok := outcomes[g.Name]; ok {
 			out = append(out, o)
 		}
