@@ -187,18 +187,20 @@ func (g *Gate) rest() {
 func (g *Gate) Stop(ctx context.Context, grace time.Duration) error {
 	why := &Ended{Cause: ErrStopping.Cause, Say: "the gate is stopping; connect again in a moment", At: time.Now()}
 	if !g.close(why) { // by its own word, or before: those who were cut may still be at their end
-		if err := g.drained(ctx); err != nil {
-			return errors.Join(g.Err(), fmt.Errorf("stop: sessions did not end: %w", err))
+		err := g.drained(ctx)
+		if err == nil {
+			g.rest()
 		}
-		g.rest()
-		return g.Err()
+		return errors.Join(g.Err(), err)
 	}
 	g.eachLive("", func(s *Session) { s.warn(fmt.Sprintf("the gate stops in %s", spell.Short(grace))) })
-	g.drainLive(ctx, grace)
+	leaving, cancel := context.WithTimeout(ctx, grace)
+	_ = g.drained(leaving) // what is left is cut
+	cancel()
 	g.eachLive("", func(s *Session) { s.cancel(why) })
 	g.due.Close()
 	if err := g.drained(ctx); err != nil {
-		return fmt.Errorf("stop: sessions did not end: %w", err)
+		return err
 	}
 	counter, err := g.c.Store.Update(context.WithoutCancel(ctx), func(t Tx) error {
 		return t.Log(audit.Event{Type: audit.GateStopped, Actor: "gate", Body: map[string]any{"node": g.c.Node}})
@@ -215,23 +217,6 @@ func (g *Gate) Stop(ctx context.Context, grace time.Duration) error {
 	return err
 }
 
-// drainLive waits until no session lives, for at most grace.
-func (g *Gate) drainLive(ctx context.Context, grace time.Duration) {
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for g.countLive() > 0 {
-		select {
-		case <-timer.C:
-			return
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
 // drained waits until every session has written its end.
 func (g *Gate) drained(ctx context.Context) error {
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -239,7 +224,7 @@ func (g *Gate) drained(ctx context.Context) error {
 	for g.countLive() > 0 {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return fmt.Errorf("stop: sessions did not end: %w", ctx.Err())
 		case <-tick.C:
 		}
 	}

@@ -9,6 +9,18 @@ var httpLate = []Guard{
 		"./protocols/http", "TestUploadIsReadAfterItsRequest", "unbounded input",
 	},
 	{
+		"protocols/http.panic-body", "protocols/http/passage.go",
+		"defer contain.Panic(&err)",
+		"defer func() { _ = contain.Error{} }()",
+		"./protocols/http", "TestPanicInAReadIsItsError/a_body", "unbounded input: one client ends everybody's sessions",
+	},
+	{
+		"protocols/http.panic-head", "protocols/http/framed.go",
+		"defer contain.Panic(&err)",
+		"defer func() { _ = contain.Error{} }()",
+		"./protocols/http", "TestPanicInAReadIsItsError/a_connection", "unbounded input: one client ends everybody's sessions",
+	},
+	{
 		"protocols/http.cut-answer", "protocols/http/relay.go",
 		"\t\ta.cut()\n",
 		"",

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,9 +21,7 @@ import (
 type kills struct {
 	rounds, acknowledged, lost int
 	latest                     time.Duration // start of the gate after a kill
-
-	mu   sync.Mutex
-	asks []string // requests whose withdrawal was acknowledged in this life
+	promised                   promises      // in this life
 }
 
 // perFolder is how many kills one folder sees. After each its record is verified from the
@@ -43,7 +42,7 @@ func (s *soak) killed(ctx context.Context, rounds int, dir string) error {
 		if err := os.RemoveAll(s.dir); err != nil {
 			return err
 		}
-		s.say(fmt.Sprintf("%d kills: %d acknowledged requests were looked for, %d lost", s.kills.rounds, s.kills.acknowledged, s.kills.lost))
+		s.say(fmt.Sprintf("%d kills: %d acknowledged outcomes were looked for, %d lost", s.kills.rounds, s.kills.acknowledged, s.kills.lost))
 	}
 	return nil
 }
@@ -71,12 +70,12 @@ func (s *soak) killedIn(ctx context.Context, rounds int) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.kills.look(ctx, d), d.Stop())
+	return errors.Join(s.kills.kept(ctx, d), d.Stop())
 }
 
 // oneLife looks for what the life before acknowledged, and works until the kill.
 func (s *soak) oneLife(ctx context.Context, d *demorun.Demo) error {
-	if err := s.kills.look(ctx, d); err != nil {
+	if err := s.kills.kept(ctx, d); err != nil {
 		d.Kill()
 		return err
 	}
@@ -84,7 +83,7 @@ func (s *soak) oneLife(ctx context.Context, d *demorun.Demo) error {
 	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = s.work(work, d) }) // it may be killed before everybody has signed in
-	wg.Go(func() { s.kills.ask(work, d) })
+	wg.Go(func() { s.kills.promised.make(work, d) })
 	pause(ctx, 500*time.Millisecond+rand.N(3*time.Second)) //nolint:gosec // when, not what
 	s.dying.Store(true)                                    // what workers meet from here on is the kill's
 	d.Kill()
@@ -94,45 +93,15 @@ func (s *soak) oneLife(ctx context.Context, d *demorun.Demo) error {
 	return ctx.Err()
 }
 
-// ask makes requests and takes them back, one by one.
-func (k *kills) ask(ctx context.Context, d *demorun.Demo) {
-	alice, err := d.Person("alice@example.com")
-	for err == nil && ctx.Err() == nil {
-		var r request
-		body := map[string]string{"target": "orders", "role": "writer", "reason": "kill", "ticket": "OPS-3", "duration": "8m"}
-		if err = alice.Post(ctx, "/api/v1/requests", body, &r); err != nil || r.Grant != "" {
-			pause(ctx, 100*time.Millisecond)
-			continue
-		}
-		if err = alice.Post(ctx, "/api/v1/requests/"+r.ID+"/withdraw", map[string]string{}, nil); err == nil {
-			k.mu.Lock()
-			k.asks = append(k.asks, r.ID)
-			k.mu.Unlock()
-		}
+// kept looks for what the life before promised.
+func (k *kills) kept(ctx context.Context, d *demorun.Demo) error {
+	looked, lost, err := k.promised.look(ctx, d)
+	k.acknowledged += looked
+	k.lost += len(lost)
+	if len(lost) > 0 {
+		err = fmt.Errorf("lost: %s", strings.Join(lost, "; "))
 	}
-}
-
-// look counts what was acknowledged and is not there.
-func (k *kills) look(ctx context.Context, d *demorun.Demo) error {
-	if len(k.asks) == 0 {
-		return nil
-	}
-	alice, err := d.Person("alice@example.com")
-	if err != nil {
-		return err
-	}
-	for _, id := range k.asks[max(0, len(k.asks)-20):] {
-		var r struct{ State string }
-		if err := alice.Get(ctx, "/api/v1/requests/"+id, &r); err != nil || r.State != "withdrawn" {
-			k.lost++
-		}
-		k.acknowledged++
-	}
-	k.asks = nil
-	if k.lost > 0 {
-		return fmt.Errorf("%d acknowledged requests are lost", k.lost)
-	}
-	return nil
+	return err
 }
 
 func (s *soak) verify(ctx context.Context) (string, error) {

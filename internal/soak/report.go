@@ -74,7 +74,7 @@ func (s *soak) afterwards(b *strings.Builder) {
 	for _, w := range s.crowded {
 		fmt.Fprintf(b, "| %s | %d | %.1f s | %.1f s | %+.0f MiB | %.1f s |\n", w.name, w.people, w.took.Seconds(), w.longest.Seconds(), w.memory, w.left.Seconds())
 	}
-	fmt.Fprintf(b, "\nKilled by kill -9 at %d random points under the same load: the record verified after each, and of %d acknowledged requests that were looked for %d were lost. The slowest start after one took %.1f s, database and all.\n",
+	fmt.Fprintf(b, "\nKilled by kill -9 at %d random points under the same load: the record verified after each, and of %d acknowledged outcomes of requests that were looked for %d were lost. The slowest start after one took %.1f s, database and all.\n",
 		s.kills.rounds, s.kills.acknowledged, s.kills.lost, s.kills.latest.Seconds())
 }
 

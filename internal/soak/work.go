@@ -71,13 +71,13 @@ func (s *soak) work(ctx context.Context, d *demorun.Demo) error {
 	}
 	loop("websockets", c.websocket)
 	loop("held connections that hung up", c.hangUp)
-	loop("rounds of a denied, a withdrawn and an approved request", func(ctx context.Context) error {
-		if err := c.refused(ctx); err != nil {
-			return err
-		}
-		return c.untilTheEnd(ctx) // after the others, for they ask for the same
-	})
-	if s.kills == nil { // such a life is too short to say anything
+	if s.kills == nil { // such a life is too short for an end, and to say anything
+		loop("rounds of a denied, a withdrawn and an approved request", func(ctx context.Context) error {
+			if err := c.refused(ctx); err != nil {
+				return err
+			}
+			return c.untilTheEnd(ctx) // after the others, for they ask for the same
+		})
 		wg.Go(func() { s.sample(ctx, d.PID()) })
 	}
 	wg.Wait()

@@ -6,6 +6,8 @@ import (
 	"net"
 	"strconv"
 	"sync/atomic"
+
+	"github.com/sallyport/sallyport/internal/contain"
 )
 
 // framed looks at the heads of HTTP/1 requests as they came. net/http takes what
@@ -33,14 +35,16 @@ func newFramed(c net.Conn) *framed {
 	return &framed{Conn: c, in: bufio.NewReader(c), next: (*framed).head}
 }
 
-// Read gives a head once it is whole, and bodies as they come.
-func (f *framed) Read(p []byte) (int, error) {
+// Read gives a head once it is whole, and bodies as they come. A goroutine of net/http's
+// own reads too, which contains no panic.
+func (f *framed) Read(p []byte) (n int, err error) {
+	defer contain.Panic(&err)
 	if f.in == nil {
 		return 0, net.ErrClosed // somebody took the connection over
 	}
 	for f.read == f.ready {
 		if f.left > 0 {
-			n, err := f.in.Read(p[:min(int64(len(p)), f.left)])
+			n, err = f.in.Read(p[:min(int64(len(p)), f.left)])
 			f.left -= int64(n)
 			return n, err
 		}
@@ -51,7 +55,7 @@ func (f *framed) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n := copy(p, f.buf[f.read:f.ready])
+	n = copy(p, f.buf[f.read:f.ready])
 	if f.read += n; f.read == len(f.buf) {
 		f.read, f.ready, f.at, f.buf = 0, 0, 0, f.buf[:0]
 		if cap(f.buf) > keptHead {

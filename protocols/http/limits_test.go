@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/sallyport/sallyport/internal/contain"
 	"github.com/sallyport/sallyport/internal/gatetest"
 )
 
@@ -336,4 +337,17 @@ func TestPagesWhileATargetIsHostile(t *testing.T) {
 	}
 	cancel()
 	hung.Wait()
+}
+
+// What net/http reads in goroutines of its own would end the gate by a panic.
+func TestPanicInAReadIsItsError(t *testing.T) {
+	bug := bytesConn{r: io.MultiReader(bytes.NewReader([]byte("GET /")), nil)}
+	for name, r := range map[string]io.Reader{"a connection": newFramed(bug), "a body": contained{bug, nil}} {
+		t.Run(name, func(t *testing.T) {
+			var panicked *contain.Error
+			if _, err := io.Copy(io.Discard, r); !errors.As(err, &panicked) {
+				t.Errorf("the read ends with %v", err)
+			}
+		})
+	}
 }

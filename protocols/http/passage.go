@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/contain"
 	"github.com/sallyport/sallyport/protocols/http/record"
 )
 
@@ -29,11 +30,11 @@ func passageOf(r *http.Request) *passage {
 // begin is the body that goes on. What is asked for of it is written down before.
 func (x *passage) begin(l *live, r *http.Request) (io.ReadCloser, error) {
 	if isCall(r.Header) {
-		return x.up, nil
+		return contained{x.up, x.up}, nil
 	}
 	var err error
 	if x.tape, err = l.rules.Tape(x.done.N, "up", r.Header); err == nil && x.tape == nil {
-		return x.up, nil
+		return contained{x.up, x.up}, nil
 	}
 	var rest io.Reader
 	if err == nil {
@@ -42,10 +43,7 @@ func (x *passage) begin(l *live, r *http.Request) (io.ReadCloser, error) {
 	var size *http.MaxBytesError
 	switch {
 	case err == nil:
-		return struct {
-			io.Reader
-			io.Closer
-		}{rest, x.up}, nil
+		return contained{rest, x.up}, nil
 	case errors.Is(err, record.ErrEncoding):
 		return nil, &refusal{status: http.StatusUnsupportedMediaType, say: "this target's bodies are recorded; send them as they are, or with gzip or deflate"}
 	case errors.Is(err, record.ErrForm):
@@ -56,6 +54,18 @@ func (x *passage) begin(l *live, r *http.Request) (io.ReadCloser, error) {
 		return nil, l.failed()
 	}
 	return nil, bad("the body does not come to its end")
+}
+
+// contained is read by a goroutine of net/http's own, which contains no panic.
+type contained struct {
+	io.Reader
+	io.Closer
+}
+
+// Read gives a panic as its error.
+func (c contained) Read(p []byte) (n int, err error) {
+	defer contain.Panic(&err)
+	return c.Reader.Read(p)
 }
 
 // answered has the answer recorded.
