@@ -16,15 +16,29 @@ import (
 // withDisk is a demo's folder in which these parts are on a small disk.
 func withDisk(t *testing.T, parts ...string) (string, smalldisk.Disk) {
 	t.Helper()
-	dir := freshDir(t)
-	at := filepath.Join(dir, "disk")
+	dir, at := diskFor(t)
+	small := smalldisk.Mount(t, at, 48)
+	onDisk(t, dir, parts...)
+	return dir, small
+}
+
+// diskFor is a demo's folder, and in it an empty one to mount a disk at.
+func diskFor(t *testing.T) (dir, at string) {
+	t.Helper()
+	dir = freshDir(t)
+	at = filepath.Join(dir, "disk")
 	if err := os.Mkdir(at, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	small := smalldisk.Mount(t, at, 48)
+	return dir, at
+}
+
+// onDisk has these parts of the demo on the disk that is mounted.
+func onDisk(t *testing.T, dir string, parts ...string) {
+	t.Helper()
 	for _, part := range parts {
 		if part != "gate.db" {
-			if err := os.Mkdir(filepath.Join(small.Dir, part), 0o700); err != nil {
+			if err := os.Mkdir(filepath.Join(dir, "disk", part), 0o700); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -32,7 +46,6 @@ func withDisk(t *testing.T, parts ...string) (string, smalldisk.Disk) {
 			t.Fatal(err)
 		}
 	}
-	return dir, small
 }
 
 const diskIsFull = "the gate's disk is full, so nothing new opens until there is space; ask the platform team"

@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,23 +9,12 @@ import (
 	"github.com/sallyport/sallyport/internal/smalldisk"
 )
 
-// withExt4 is a demo's folder in which one part is on a disk that can break.
-func withExt4(t *testing.T, part string) (string, smalldisk.Ext4) {
+// withExt4 is a demo's folder in which these parts are on a disk that can break.
+func withExt4(t *testing.T, parts ...string) (string, smalldisk.Ext4) {
 	t.Helper()
-	dir := freshDir(t)
-	at := filepath.Join(dir, "disk")
-	if err := os.Mkdir(at, 0o700); err != nil {
-		t.Fatal(err)
-	}
+	dir, at := diskFor(t)
 	disk := smalldisk.MountExt4(t, at, 64)
-	if part != "gate.db" {
-		if err := os.Mkdir(filepath.Join(at, part), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Symlink(filepath.Join("disk", part), filepath.Join(dir, part)); err != nil {
-		t.Fatal(err)
-	}
+	onDisk(t, dir, parts...)
 	return dir, disk
 }
 

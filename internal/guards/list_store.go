@@ -2,6 +2,18 @@ package guards
 
 var store = []Guard{
 	{
+		"audit.synchronous", "audit/segments.go",
+		"if err := w.file.Sync(); err != nil {\n\t\treturn errors.Join(errUndone, err)",
+		"if err := error(nil); err != nil {\n\t\treturn errors.Join(errUndone, err)",
+		"./internal/e2e", "TestPowerFails", "what was acknowledged is lost",
+	},
+	{
+		"store.synchronous", "store/store.go",
+		`"_synchronous": {"FULL"}`,
+		`"_synchronous": {"OFF"}`,
+		"./internal/e2e", "TestPowerFails", "what was acknowledged is lost",
+	},
+	{
 		"store.request-outcome", "store/schema.sql",
 		"WHEN OLD.state <> 'pending' OR NEW.state NOT IN ('pending',",
 		"WHEN NEW.state NOT IN ('pending',",

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // An Ext4 is a small disk with a real file system, whose errors the kernel answers as it
@@ -60,6 +62,34 @@ func (d Ext4) Repair(t testing.TB) {
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) { // 1: errors were corrected
 		t.Fatalf("e2fsck: %v\n%s", err, out)
 	}
+	d.mount(t)
+}
+
+// losePower is FS_IOC_SHUTDOWN's way of ending a file system without flushing anything, and
+// noFlush what it is given (include/uapi/linux/fs.h, EXT4_GOING_FLAGS_NOLOGFLUSH).
+const (
+	losePower = 0x8004587d
+	noFlush   = 2
+)
+
+// LosePower is what a power cut does: what the kernel has not yet written to the disk never
+// comes there. From then on every write and every sync is an error.
+func (d Ext4) LosePower(t testing.TB) {
+	t.Helper()
+	f, err := os.Open(d.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // only to be asked
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), losePower, noFlush); err != nil {
+		t.Fatalf("cut the disk's power (this test runs as root): %v", err)
+	}
+}
+
+// Restart mounts it as the machine's next start does. Nobody may use it.
+func (d Ext4) Restart(t testing.TB) {
+	t.Helper()
+	run(t, "umount", d.Dir)
 	d.mount(t)
 }
 
