@@ -101,6 +101,10 @@ func (o *output) String() string {
 
 // startDemo starts the program and waits for its first line.
 func startDemo(dir string, args ...string) (*demo, error) {
+	return launchDemo((*exec.Cmd).Start, dir, args...)
+}
+
+func launchDemo(launch func(*exec.Cmd) error, dir string, args ...string) (*demo, error) {
 	d := &demo{log: &output{}, ended: make(chan struct{})}
 	d.cmd = exec.Command(binary, append([]string{"demo", "--json", "--ports", "random", "--dir", dir}, args...)...)
 	d.cmd.Stderr = d.log
@@ -108,7 +112,7 @@ func startDemo(dir string, args ...string) (*demo, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.cmd.Start(); err != nil {
+	if err := launch(d.cmd); err != nil {
 		return nil, err
 	}
 	first := make(chan []byte, 1)
@@ -196,6 +200,13 @@ func demoIn(t *testing.T, dir string, args ...string) *demo {
 	if err != nil {
 		t.Fatal(err)
 	}
+	d.endsWith(t)
+	return d
+}
+
+// endsWith stops the demo at the test's end, where it has not ended yet.
+func (d *demo) endsWith(t *testing.T) {
+	t.Helper()
 	t.Cleanup(func() {
 		select {
 		case <-d.ended:
@@ -208,7 +219,6 @@ func demoIn(t *testing.T, dir string, args ...string) *demo {
 			t.Logf("the demo said:\n%s", tail(d.log.String(), 60))
 		}
 	})
-	return d
 }
 
 var shared struct {

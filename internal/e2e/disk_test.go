@@ -106,7 +106,7 @@ func TestFullDisk(t *testing.T) {
 			if shown, err := term.ends(t); err == nil || !strings.Contains(shown, "FATAL:  sallyport: ") {
 				t.Errorf("revoked on a full disk (%v), it shows:\n%s", err, shown)
 			}
-			w.cut(t, wasRevoked, notRecorded)
+			w.cut(t, wasRevoked, notRecorded, cannotRecord)
 			small.Free(t)
 			eventually(t, "the yes to be taken", func() bool { status, _ := w.yes(t); return status == http.StatusOK })
 			w.opens(t)

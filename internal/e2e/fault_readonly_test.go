@@ -1,11 +1,15 @@
 package e2e
 
 import (
+	"net/http"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/faulttest"
 	"github.com/sallyport/sallyport/internal/smalldisk"
 )
 
@@ -21,6 +25,7 @@ func withExt4(t *testing.T, parts ...string) (string, smalldisk.Ext4) {
 const (
 	keepsNoRecord = "the gate has stopped: it cannot keep its record"
 	tookEffect    = "this took effect, but the gate cannot write it down and has stopped; do it again once the gate is back"
+	cannotRecord  = "this session cannot be recorded, so it is ended; ask the platform team"
 	notRecorded   = "the session could not be recorded any more"
 	goneAlready   = "Connection refused" // something else wrote first, and the gate has stopped
 	wasRevoked    = "your access was revoked by sam@example.com: enough"
@@ -34,7 +39,7 @@ func (d *demo) stopsByItself(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the gate goes on without its record")
 	}
-	if said := d.log.String(); d.err == nil || !strings.Contains(said, "the gate stops: it cannot keep its record") || !strings.Contains(said, "read-only file system") && !strings.Contains(said, "disk I/O error") {
+	if said := d.log.String(); d.err == nil || !strings.Contains(said, "the gate stops: it cannot keep its record") || !strings.Contains(said, "read-only file system") && !strings.Contains(said, "disk I/O error") && !strings.Contains(said, "input/output error") {
 		t.Errorf("it ended with %v and says:\n%s", d.err, tail(said, 20))
 	}
 	d.saidNoTrace(t)
@@ -45,55 +50,97 @@ func (d *demo) stopsByItself(t *testing.T) {
 // at once, nobody new gets in, and the gate stops by its own word. What was acknowledged
 // is there once the disk is repaired.
 func TestDiskThatTurnsReadOnly(t *testing.T) {
-	for name, part := range map[string]string{"log": "audit", "store": "gate.db", "store and nobody revokes": "gate.db"} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			dir, disk := withExt4(t, part)
-			d := demoIn(t, dir)
-			sam := d.login(t, "sam@example.com")
-			term, r := d.opened(t, "20m", "-c", "SELECT 'before: ' || count(*) FROM orders", "-c", "SELECT pg_sleep(600)")
-			term.says(t, "before: 500")
-			token, grant := d.token(t), d.activeGrant(t)
-			w := d.allAtWork(t)
-			disk.Break(t)
-			revoked := false // acknowledged
-			if name == "store and nobody revokes" {
-				shown, err := d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 1").ends(t)
-				if err == nil || !strings.Contains(shown, "FATAL:  sallyport: "+keepsNoRecord) && !strings.Contains(shown, goneAlready) {
-					t.Errorf("a new session (%v) shows:\n%s", err, shown)
-				}
-			} else {
-				took := stopwatch()
-				_, err := d.sallyport(t, sam, "grants", "revoke", grant.ID, "--why", "enough")
-				if revoked = err == nil; part == "gate.db" && (revoked || !strings.Contains(err.Error(), tookEffect) && !strings.Contains(err.Error(), "cannot be reached")) {
-					t.Errorf("who revokes is told %v", err)
-				}
-				if <-term.ended; took() > 5*time.Second {
-					t.Errorf("the revoke cut after %v", took())
-				}
-			}
-			shown, err := term.ends(t)
-			if err == nil || !slices.ContainsFunc([]string{keepsNoRecord, notRecorded, wasRevoked}, func(w string) bool { return strings.Contains(shown, "FATAL:  sallyport: "+w) }) {
-				t.Errorf("the live session (%v) shows:\n%s", err, shown)
-			}
-			w.cut(t, keepsNoRecord, notRecorded)
-			if shown, err := w.held.ends(t); err == nil || !strings.Contains(shown, "FATAL:  sallyport: ") || strings.Contains(shown, "writer is in") {
-				t.Errorf("what was held (%v) shows:\n%s", err, shown)
-			}
-			d.stopsByItself(t)
-
+	eachLoss(t, func(t *testing.T, part string, revokes bool) {
+		dir, disk := withExt4(t, part)
+		demoIn(t, dir).losesItsRecord(t, part, revokes, func() { disk.Break(t) }, func() *demo {
 			disk.Repair(t)
-			d = demoIn(t, dir)
-			if s := d.sessionOf(t, r); !slices.Contains([]string{"crashed", "stopping", "recorder", "revoked"}, s.Cause) {
-				t.Errorf("the session's record is %+v", s)
+			return demoIn(t, dir)
+		})
+	})
+}
+
+// The same where an fsync says that what was written before is not on the disk.
+func TestSyncThatFails(t *testing.T) {
+	eachLoss(t, func(t *testing.T, part string, revokes bool) {
+		dir, disk := freshDir(t), &faulttest.FailingDisk{}
+		d := demoOn(t, disk, dir)
+		d.losesItsRecord(t, part, revokes, func() { disk.Break(filepath.Join(dir, part)) }, func() *demo {
+			if n := disk.Failed.Load(); n == 0 {
+				t.Error("no fsync failed")
 			}
-			again, err := d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'served again'").ends(t)
-			if served := err == nil && strings.Contains(again, "served again"); served == revoked {
-				t.Errorf("once it is repaired, revoked %v, (%v) it shows:\n%s", revoked, err, again)
-			}
-			d.verifies(t)
+			return demoIn(t, dir)
+		})
+	})
+}
+
+// demoOn is a demo whose fsyncs can fail.
+func demoOn(t *testing.T, disk *faulttest.FailingDisk, dir string) *demo {
+	t.Helper()
+	d, err := launchDemo(func(cmd *exec.Cmd) error { return disk.Start(t, cmd) }, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.endsWith(t)
+	return d
+}
+
+func eachLoss(t *testing.T, try func(t *testing.T, part string, revokes bool)) {
+	for _, c := range []struct {
+		name, part string
+		revokes    bool
+	}{{"log", "audit", true}, {"store", "gate.db", true}, {"store and nobody revokes", "gate.db", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			try(t, c.part, c.revokes)
 		})
 	}
+}
+
+// losesItsRecord breaks the disk of a part of the record with people at work; again starts
+// the gate once it is repaired.
+func (d *demo) losesItsRecord(t *testing.T, part string, revokes bool, breaks func(), again func() *demo) {
+	t.Helper()
+	sam := d.login(t, "sam@example.com")
+	term, r := d.opened(t, "20m", "-c", "SELECT 'before: ' || count(*) FROM orders", "-c", "SELECT pg_sleep(600)")
+	term.says(t, "before: 500")
+	token, grant := d.token(t), d.activeGrant(t)
+	w := d.allAtWork(t)
+	breaks()
+	revoked := false // acknowledged
+	if revokes {
+		took := stopwatch()
+		_, err := d.sallyport(t, sam, "grants", "revoke", grant.ID, "--why", "enough")
+		if revoked = err == nil; part == "gate.db" && (revoked || !strings.Contains(err.Error(), tookEffect) && !strings.Contains(err.Error(), "cannot be reached")) {
+			t.Errorf("who revokes is told %v", err)
+		}
+		if <-term.ended; took() > 5*time.Second {
+			t.Errorf("the revoke cut after %v", took())
+		}
+	} else {
+		shown, err := d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 1").ends(t)
+		if err == nil || !strings.Contains(shown, "FATAL:  sallyport: "+keepsNoRecord) && !strings.Contains(shown, goneAlready) {
+			t.Errorf("a new session (%v) shows:\n%s", err, shown)
+		}
+	}
+	shown, err := term.ends(t)
+	if err == nil || !slices.ContainsFunc([]string{keepsNoRecord, notRecorded, cannotRecord, wasRevoked}, func(w string) bool { return strings.Contains(shown, "FATAL:  sallyport: "+w) }) {
+		t.Errorf("the live session (%v) shows:\n%s", err, shown)
+	}
+	w.cut(t, keepsNoRecord, notRecorded, cannotRecord)
+	if shown, err := w.held.ends(t); err == nil || !strings.Contains(shown, "FATAL:  sallyport: ") || strings.Contains(shown, "writer is in") {
+		t.Errorf("what was held (%v) shows:\n%s", err, shown)
+	}
+	d.stopsByItself(t)
+
+	d = again()
+	if s := d.sessionOf(t, r); !slices.Contains([]string{"crashed", "stopping", "recorder", "revoked"}, s.Cause) {
+		t.Errorf("the session's record is %+v", s)
+	}
+	shown, err = d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'served again'").ends(t)
+	if served := err == nil && strings.Contains(shown, "served again"); served == revoked {
+		t.Errorf("once it is repaired, revoked %v, (%v) it shows:\n%s", revoked, err, shown)
+	}
+	d.verifies(t)
 }
 
 // Class: recorder fails open. The disk of the recordings turns read-only under a live
@@ -122,7 +169,7 @@ func TestDiskOfRecordingsThatTurnsReadOnly(t *testing.T) {
 	again := func() (string, error) {
 		return d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'in' || 'side'").ends(t)
 	}
-	if shown, err := again(); err == nil || !strings.Contains(shown, "FATAL:  sallyport: this session cannot be recorded, so it is ended; ask the platform team") {
+	if shown, err := again(); err == nil || !strings.Contains(shown, "FATAL:  sallyport: "+cannotRecord) {
 		t.Errorf("a new session (%v) shows:\n%s", err, shown)
 	}
 	took := stopwatch()
@@ -138,6 +185,51 @@ func TestDiskOfRecordingsThatTurnsReadOnly(t *testing.T) {
 	disk.Repair(t)
 	d = demoIn(t, dir)
 	if shown, err := again(); err != nil || !strings.Contains(shown, "inside") {
+		t.Errorf("once it is repaired (%v) it shows:\n%s", err, shown)
+	}
+	if out, err := d.sallyport(t, sam, "grants", "revoke", grant.ID, "--why", "enough"); err != nil {
+		t.Errorf("revoke: %v\n%s", err, out)
+	}
+	d.saidNoTrace(t)
+	d.verifies(t)
+}
+
+// The same where the fsync of a recording fails: what was said is not known to be on the
+// disk, so its session ends with words. The gate goes on, and records again once the disk
+// works.
+func TestSyncOfRecordingsThatFails(t *testing.T) {
+	t.Parallel()
+	dir, disk := freshDir(t), &faulttest.FailingDisk{}
+	d := demoOn(t, disk, dir)
+	sam := d.login(t, "sam@example.com")
+	term, r := d.opened(t, "20m")
+	term.types(t, "SELECT 'before ' || 'it';")
+	term.says(t, "before it")
+	token, grant := d.token(t), d.activeGrant(t)
+	w := d.allAtWork(t)
+	disk.Break(filepath.Join(dir, "recordings"))
+	term.types(t, "SELECT 'not recorded: ' || 1; SELECT pg_sleep(600);")
+	if shown, err := term.ends(t); err == nil || !strings.Contains(shown, "FATAL:  sallyport: "+cannotRecord) {
+		t.Errorf("with nothing synced (%v) it shows:\n%s", err, tail(shown, 5))
+	}
+	if s := d.sessionOf(t, r); s.Cause != "recorder" {
+		t.Errorf("the session's record is %+v", s)
+	}
+	w.cut(t, cannotRecord)
+	shown, err := d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'in' || 'side'", "-c", "SELECT pg_sleep(600)").ends(t)
+	if err == nil || !strings.Contains(shown, "FATAL:  sallyport: "+cannotRecord) {
+		t.Errorf("a new session (%v) shows:\n%s", err, shown)
+	}
+	if disk.Failed.Load() == 0 {
+		t.Error("no fsync failed")
+	}
+	disk.Repair()
+	if status, said := w.yes(t); status != http.StatusOK {
+		t.Errorf("the missing yes: %d %s", status, said)
+	}
+	w.opens(t)
+	shown, err = d.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'in' || 'side'").ends(t)
+	if err != nil || !strings.Contains(shown, "inside") {
 		t.Errorf("once it is repaired (%v) it shows:\n%s", err, shown)
 	}
 	if out, err := d.sallyport(t, sam, "grants", "revoke", grant.ID, "--why", "enough"); err != nil {
