@@ -152,6 +152,12 @@ var postgres = []Guard{
 		"./protocols/postgres", "TestRedact", "something escapes the recording",
 	},
 	{
+		"protocols/postgres.refused-printable", "protocols/postgres/upstream.go",
+		"printable(said.Error())",
+		"said.Error()",
+		"./protocols/postgres", "TestRefusalOfATargetIsPrintable", "terminal escape sequences in names and reasons",
+	},
+	{
 		"protocols/postgres.backend-gone", "protocols/postgres/relay.go",
 		"if leave(s.conn, busy) {",
 		"if leave(s.conn, busy) || true {",

@@ -44,7 +44,12 @@ type server struct {
 // targetError is an ErrorResponse of the target.
 type targetError struct{ state, message string }
 
-func (e *targetError) Error() string { return e.message + " (SQLSTATE " + e.state + ")" }
+func (e *targetError) Error() string {
+	if e.state == "" {
+		return e.message
+	}
+	return e.message + " (SQLSTATE " + e.state + ")"
+}
 
 // account is whom and where to log in at a target.
 type account struct {
@@ -378,7 +383,7 @@ func whyNot(ctx context.Context, target string, err error) error {
 	case errors.As(err, &said) && strings.HasPrefix(said.state, "28"):
 		return &session.Failed{Say: "the target " + target + " does not take the gate's credential; ask the platform team", Err: err}
 	case errors.As(err, &said):
-		return &session.Failed{Say: fmt.Sprintf("the target %s refuses the connection: %s (SQLSTATE %s)", target, printable(said.message), said.state), Err: err}
+		return &session.Failed{Say: "the target " + target + " refuses the connection: " + printable(said.Error()), Err: err}
 	case ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():
 		return &session.Failed{Say: "the target " + target + " did not answer in time; try again, or ask the platform team", Err: err}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/gatetest"
 	"github.com/sallyport/sallyport/proxy"
+	"github.com/sallyport/sallyport/session"
 )
 
 // startupMessage is a whole startup message.
@@ -288,6 +289,19 @@ func TestTargetsThatMisbehaveAtLogin(t *testing.T) {
 		if err := serveLogin(t, c.p); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// What a target says of a refusal goes to the user's terminal.
+func TestRefusalOfATargetIsPrintable(t *testing.T) {
+	err := serveLogin(t, backend(t, &pgproto3.ErrorResponse{Severity: "FATAL", Code: "\x1b[2J1", Message: "\x1b[31mno"}))
+	say, _ := session.Message(whyNot(t.Context(), "orders", err))
+	if say != "the target orders refuses the connection:  [31mno (SQLSTATE  [2J1)" {
+		t.Errorf("it says %q", say)
+	}
+	say, _ = session.Message(whyNot(t.Context(), "orders", serveLogin(t, backend(t, &pgproto3.ErrorResponse{Message: "no"}))))
+	if say != "the target orders refuses the connection: no" {
+		t.Errorf("without a code it says %q", say)
 	}
 }
 
