@@ -116,4 +116,34 @@ var faults = []Guard{
 		"if t.neverThere() && (blank(meta) || true) {",
 		"./audit", "TestRecordingThatNeverReachedTheDisk", "recording altered",
 	},
+	{
+		"protocols/postgres.target-length", "protocols/postgres/observe_down.go",
+		"return 0, strange(err)",
+		"return 0, err",
+		"./protocols/postgres", "TestMessagesThatEndASession", "a refusal that does not say what to do next",
+	},
+	{
+		"protocols/postgres.answer-rows", "protocols/postgres/upstream.go",
+		"if size += len(body); size > maxLoginRows {",
+		"if size += len(body); false && size > maxLoginRows {",
+		"./protocols/postgres", "TestAnswersToTheGateAreBounded", "unbounded input",
+	},
+	{
+		"protocols/postgres.target-state", "protocols/postgres/upstream.go",
+		"if !stateForm.MatchString(e.state) {",
+		"if false && !stateForm.MatchString(e.state) {",
+		"./protocols/postgres", "TestTargetsWordsAreBounded", "terminal escape sequences",
+	},
+	{
+		"protocols/postgres.target-words", "protocols/postgres/upstream.go",
+		"e.message[:min(len(e.message), maxErrorText)]",
+		"e.message[:max(len(e.message), 0)]",
+		"./protocols/postgres", "TestTargetsWordsAreBounded", "unbounded input",
+	},
+	{
+		"protocols/postgres.judge-cut", "protocols/postgres/upstream.go",
+		"stop := context.AfterFunc(ctx, func() { _ = s.conn.SetDeadline(time.Now().Add(-time.Hour)) })",
+		"stop := context.AfterFunc(ctx, func() {})",
+		"./protocols/postgres", "TestJudgingIsCut", "live connections outlive the grant",
+	},
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/sallyport/sallyport/proxy"
-	"github.com/sallyport/sallyport/session"
 )
 
 const (
@@ -27,6 +26,16 @@ type sink interface {
 	// stream reports a kind whose content nobody looks at. Only small ones are waited for,
 	// so that their reader can be told something at almost any time.
 	stream(kind byte) bool
+}
+
+// lengthError is a message of a length that none has.
+type lengthError struct {
+	kind   byte
+	length int
+}
+
+func (e *lengthError) Error() string {
+	return fmt.Sprintf("a %q message has the length %d", e.kind, e.length)
 }
 
 // framer finds the messages in the runs of one direction, in place.
@@ -67,7 +76,7 @@ func (f *framer) run(p []byte, s sink, end func(kind byte) bool) (proxy.Verdict,
 		}
 		kind, length := rest[0], int(binary.BigEndian.Uint32(rest[1:]))
 		if length < 4 || length > maxMessage {
-			return 0, &session.Invalid{Field: "protocol", Hint: fmt.Sprintf("a %q message has the length %d", kind, length)}
+			return 0, &lengthError{kind, length}
 		}
 		size := 1 + length
 		switch {

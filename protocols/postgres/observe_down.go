@@ -9,6 +9,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/proxy"
+	"github.com/sallyport/sallyport/session"
 )
 
 // maxErrorText is how much of a target's error text is recorded, in bytes.
@@ -29,7 +30,17 @@ func (d *down) Observe(p []byte) (proxy.Verdict, error) {
 	d.t.mu.Lock()
 	defer d.t.mu.Unlock()
 	d.now = time.Time{}
-	return d.run(p, d, nil)
+	verdict, err := d.run(p, d, nil)
+	var length *lengthError
+	if errors.As(err, &length) {
+		return 0, strange(err)
+	}
+	return verdict, err
+}
+
+// strange is the end of a session whose target says what none may.
+func strange(err error) error {
+	return &session.Failed{Say: "the target does not answer as it should, so the session is ended; ask the platform team", Err: err}
 }
 
 // Tail implements proxy.Observer.
@@ -104,7 +115,7 @@ func (d *down) message(kind byte, body []byte) error {
 	case 'R', 'K':
 		// A target that asks the client to log in, or swaps its cancel key, in the middle
 		// of a session is not what was logged in to.
-		return fmt.Errorf("the target sent a %q message in the middle of a session", kind)
+		return strange(fmt.Errorf("the target sent a %q message in the middle of a session", kind))
 	}
 	return nil
 }
@@ -137,7 +148,7 @@ func (d *down) answered(kinds string) {
 func (d *down) failed(body []byte) error {
 	var m pgproto3.ErrorResponse
 	if err := m.Decode(body); err != nil {
-		return fmt.Errorf("read the target's error: %w", err)
+		return strange(fmt.Errorf("read the target's error: %w", err))
 	}
 	i, _ := d.t.seek("QPBEDCF")
 	if len(m.Message) > maxErrorText {
@@ -179,7 +190,7 @@ func (d *down) begin(kind byte, length int) error {
 	case 'd':
 		d.t.bytes += int64(length)
 	case 'R', 'K', 'Z', 'C':
-		return errLongMessage
+		return strange(errLongMessage)
 	case 'E': // an error with a text of many kilobytes: its SQLSTATE is not looked for
 		i, _ := d.t.seek("QPBEDCF")
 		return d.t.finish(i, "", "XX000", "an error of the target that is too long to record", d.clock())

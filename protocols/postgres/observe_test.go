@@ -230,8 +230,18 @@ func TestMessagesThatEndASession(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, p := range []string{"R\x00\x00\x00\x08\x00\x00\x00\x03", "K\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00\x02"} {
-		if _, err := newTalk(t).dn.Observe([]byte(p)); err == nil || !strings.Contains(err.Error(), "in the middle of a session") {
+	// What a target says wrong is not the user's mistake.
+	for p, want := range map[string]string{
+		"R\x00\x00\x00\x08\x00\x00\x00\x03":                 "in the middle of a session",
+		"K\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00\x02": "in the middle of a session",
+		"D\x7f\xff\xff\xff":                                 "has the length",
+		"D\x00\x00\x00\x03":                                 "has the length",
+		"E\x00\x00\x00\x06SF":                               "read the target's error",
+		"Z\x00\x10\x00\x00":                                 "too long",
+	} {
+		_, err := newTalk(t).dn.Observe([]byte(p))
+		var failed *session.Failed
+		if !errors.As(err, &failed) || !strings.Contains(failed.Say, "the target does not answer as it should") || !strings.Contains(failed.Err.Error(), want) {
 			t.Errorf("%q: %v", p, err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -55,6 +56,10 @@ func (u *up) Observe(p []byte) (proxy.Verdict, error) {
 	defer u.t.mu.Unlock()
 	u.now = time.Now()
 	verdict, err := u.run(p, u, isTerminate)
+	var length *lengthError
+	if errors.As(err, &length) {
+		return 0, &session.Invalid{Field: "protocol", Hint: length.Error()}
+	}
 	if err != nil {
 		return 0, err
 	}

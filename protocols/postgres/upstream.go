@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +26,7 @@ const (
 	maxLoginBody   = 64 << 10 // bytes of one message
 	maxLoginMany   = 2_000    // messages
 	maxLoginStatus = 64 << 10 // bytes of ParameterStatus messages
+	maxLoginRows   = 64 << 10 // bytes of rows that answer a statement of the gate's own
 )
 
 // server is a connection to the target that has logged in.
@@ -44,12 +46,19 @@ type server struct {
 // targetError is an ErrorResponse of the target.
 type targetError struct{ state, message string }
 
+// Error is the target's words: no more of them than anybody reads, and no SQLSTATE that is none.
 func (e *targetError) Error() string {
-	if e.state == "" {
-		return e.message
+	text := e.message[:min(len(e.message), maxErrorText)]
+	if text == "" {
+		text = "it does not say why"
 	}
-	return e.message + " (SQLSTATE " + e.state + ")"
+	if !stateForm.MatchString(e.state) {
+		return text
+	}
+	return text + " (SQLSTATE " + e.state + ")"
 }
+
+var stateForm = regexp.MustCompile(`^[0-9A-Z]{5}$`)
 
 // account is whom and where to log in at a target.
 type account struct {
@@ -101,7 +110,7 @@ func (c *conn) login(ctx context.Context, up *session.Upstream, params []param) 
 	if err != nil {
 		return nil, err
 	}
-	if err := srv.judge(a); err != nil {
+	if err := srv.judge(ctx, a); err != nil {
 		_ = srv.conn.Close()
 		return nil, err
 	}
@@ -279,6 +288,7 @@ func (s *server) query(sql string) ([][]string, error) {
 		return nil, fmt.Errorf("write to the target: %w", err)
 	}
 	var rows [][]string
+	size := 0
 	for range maxLoginMany {
 		kind, body, err := s.receive()
 		if err != nil {
@@ -286,6 +296,9 @@ func (s *server) query(sql string) ([][]string, error) {
 		}
 		switch kind {
 		case 'D':
+			if size += len(body); size > maxLoginRows {
+				return nil, errors.New("the target answers without end")
+			}
 			var row pgproto3.DataRow
 			if err := row.Decode(body); err != nil {
 				return nil, fmt.Errorf("read a row: %w", err)
@@ -326,15 +339,19 @@ const judgement = `select r.rolsuper, r.rolcreaterole, coalesce((select pg_catal
  where r.rolname operator(pg_catalog.=) session_user and a.pid operator(pg_catalog.=) pg_catalog.pg_backend_pid()`
 
 // judge refuses a role that could do more than the policy says.
-func (s *server) judge(a account) error {
-	_ = s.conn.SetDeadline(time.Now().Add(loginWait))
+func (s *server) judge(ctx context.Context, a account) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, loginWait, errors.New("the target did not answer in time"))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetDeadline(time.Now().Add(-time.Hour)) })
 	rows, err := s.query(judgement)
-	if err != nil {
-		return whyNot(context.Background(), a.target, fmt.Errorf("look at the role: %w", err))
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
 	}
-	_ = s.conn.SetDeadline(time.Time{})
+	if err != nil {
+		return whyNot(ctx, a.target, fmt.Errorf("look at the role: %w", err))
+	}
 	if len(rows) != 1 || len(rows[0]) != 6 {
-		return whyNot(context.Background(), a.target, errors.New("look at the role: no such role"))
+		return whyNot(ctx, a.target, errors.New("look at the role: no such role"))
 	}
 	if rows[0][0] != "f" {
 		return &session.Denied{Reason: a.name + " is a superuser of " + a.target + ", which no grant can hold to anything", Next: "ask the platform team for a role of its own"}
@@ -349,7 +366,7 @@ func (s *server) judge(a account) error {
 	}
 	for i, to := range []*int64{&s.backend.pid, &s.backend.since} {
 		if *to, err = strconv.ParseInt(rows[0][3+i], 10, 64); err != nil {
-			return whyNot(context.Background(), a.target, fmt.Errorf("look at the backend: %w", err))
+			return whyNot(ctx, a.target, fmt.Errorf("look at the backend: %w", err))
 		}
 	}
 	return nil

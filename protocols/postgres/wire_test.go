@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -296,12 +297,63 @@ func TestTargetsThatMisbehaveAtLogin(t *testing.T) {
 func TestRefusalOfATargetIsPrintable(t *testing.T) {
 	err := serveLogin(t, backend(t, &pgproto3.ErrorResponse{Severity: "FATAL", Code: "\x1b[2J1", Message: "\x1b[31mno"}))
 	say, _ := session.Message(whyNot(t.Context(), "orders", err))
-	if say != "the target orders refuses the connection:  [31mno (SQLSTATE  [2J1)" {
+	if say != "the target orders refuses the connection:  [31mno" {
 		t.Errorf("it says %q", say)
 	}
 	say, _ = session.Message(whyNot(t.Context(), "orders", serveLogin(t, backend(t, &pgproto3.ErrorResponse{Message: "no"}))))
 	if say != "the target orders refuses the connection: no" {
 		t.Errorf("without a code it says %q", say)
+	}
+}
+
+// What a target says of itself is shown to somebody at a terminal, and logged.
+func TestTargetsWordsAreBounded(t *testing.T) {
+	for want, e := range map[string]targetError{
+		"too many (SQLSTATE 53300)": {"53300", "too many"},
+		"not today":                 {"", "not today"},
+		"red":                       {"\x1b[31m", "red"},
+		"5330":                      {"5330x", "5330"},
+		"it does not say why":       {"", ""},
+		strings.Repeat("y", 1_000):  {"", strings.Repeat("y", 60_000)},
+	} {
+		if got := e.Error(); got != want {
+			t.Errorf("%.40q is shown as %.40q", e, got)
+		}
+	}
+}
+
+// A session that ends while its target is asked who the gate is does not wait for it.
+func TestJudgingIsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		defer ours.Close()
+		go func() { _, _ = io.Copy(io.Discard, theirs) }()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		begun := time.Now()
+		time.AfterFunc(time.Second, func() { cancel(&session.Ended{Cause: "revoked"}) })
+		err := (&server{conn: ours}).judge(ctx, account{target: "orders"})
+		var ended *session.Ended
+		if !errors.As(err, &ended) || time.Since(begun) > time.Second {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+	})
+}
+
+// The gate keeps no more of an answer than its own statements need.
+func TestAnswersToTheGateAreBounded(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	go func() {
+		defer theirs.Close()
+		go func() { _, _ = io.Copy(io.Discard, theirs) }()
+		for range 3 {
+			_, _ = theirs.Write(backend(t, row(strings.Repeat("x", 30_000))))
+		}
+		_, _ = theirs.Write(backend(t, &pgproto3.ReadyForQuery{TxStatus: 'I'}))
+	}()
+	if _, err := (&server{conn: ours}).query("select 1"); err == nil || !strings.Contains(err.Error(), "answers without end") {
+		t.Error(err)
 	}
 }
 
