@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -45,7 +46,7 @@ func (d *demo) browserFrom(t *testing.T, email, address string) *browser {
 			if err != nil {
 				return nil, err
 			}
-			return dialer.DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
+			return dialer.DialContext(ctx, network, cmp.Or(d.detours[port], net.JoinHostPort("127.0.0.1", port)))
 		},
 	}
 	t.Cleanup(transport.CloseIdleConnections)

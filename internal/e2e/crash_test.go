@@ -49,12 +49,17 @@ func (a *acknowledged) add(id string) {
 // tokens are of one grant for each protocol.
 type tokens struct{ psql, ssh, web string }
 
-// granted has Bob say yes to Alice, and makes a token.
 func (d *demo) granted(t *testing.T, target, role string) string {
+	t.Helper()
+	return d.grantedFor(t, target, role, "15m")
+}
+
+// grantedFor has Bob say yes to Alice, and makes a token.
+func (d *demo) grantedFor(t *testing.T, target, role, lasts string) string {
 	t.Helper()
 	alice, bob := d.signedIn(t, "alice@example.com"), d.signedIn(t, "bob@example.com")
 	var r session.Request
-	if err := alice.call(http.MethodPost, "/api/v1/requests", fmt.Sprintf(`{"target":%q,"role":%q,"reason":"load","duration":"15m"}`, target, role), &r); err != nil {
+	if err := alice.call(http.MethodPost, "/api/v1/requests", fmt.Sprintf(`{"target":%q,"role":%q,"reason":"load","duration":%q}`, target, role, lasts), &r); err != nil {
 		t.Fatal(err)
 	}
 	if err := bob.call(http.MethodPost, "/api/v1/requests/"+r.ID+"/approve", "{}", &r); err != nil {

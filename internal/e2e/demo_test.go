@@ -79,6 +79,9 @@ type demo struct {
 	ended chan struct{} // closed once the program has ended
 	err   error         // read after ended
 	log   *output
+
+	detours    map[string]string // by port: where its browsers connect instead
+	knownHosts string            // empty: the demo's own
 }
 
 // output keeps what a program says.

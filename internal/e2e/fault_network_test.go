@@ -3,10 +3,16 @@ package e2e
 import (
 	"net"
 	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gorilla/websocket"
 
 	"github.com/sallyport/sallyport/internal/faulttest"
 	"github.com/sallyport/sallyport/session"
@@ -91,5 +97,146 @@ func TestBrokenConnections(t *testing.T) {
 	if shown, err := far.psql(t, "reader+token", []string{"PGPASSWORD=" + token}, "-c", "SELECT 'served again'").ends(t); err != nil || !strings.Contains(shown, "served again") {
 		t.Errorf("over a network that is whole again (%v) it shows:\n%s", err, shown)
 	}
+	d.verifies(t)
+}
+
+// ways are networks between ssh and browsers and the gate.
+type ways []*faulttest.Path
+
+func (w ways) add(t *testing.T, faults ...faulttest.Fault) {
+	t.Helper()
+	for _, one := range w {
+		one.Add(t, faults...)
+	}
+}
+
+func (w ways) remove(t *testing.T, faults ...faulttest.Fault) {
+	t.Helper()
+	for _, one := range w {
+		for _, f := range faults {
+			one.Remove(t, f)
+		}
+	}
+}
+
+// afar is the demo as ssh and browsers reach it over a network with faults.
+func (d *demo) afar(t *testing.T) (*demo, ways) {
+	t.Helper()
+	network, far := faulttest.Start(t), *d
+	host, port, err := net.SplitHostPort(d.SSH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shells := network.Path(t, net.JoinHostPort("127.0.0.1", port))
+	_, farPort, err := net.SplitHostPort(shells.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(d.Dir, "known_hosts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	far.SSH, far.knownHosts = net.JoinHostPort(host, farPort), filepath.Join(t.TempDir(), "known_hosts")
+	if err := os.WriteFile(far.knownHosts, []byte(strings.ReplaceAll(string(text), ":"+port, ":"+farPort)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	web, err := url.Parse(d.App)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages := network.Path(t, net.JoinHostPort("127.0.0.1", web.Port()))
+	far.detours = map[string]string{web.Port(): pages.Address}
+	return &far, ways{shells, pages}
+}
+
+// clock listens to the application by a token.
+func (b *browser) clock(t *testing.T, token string) *websocket.Conn {
+	t.Helper()
+	transport := b.http.Transport.(*http.Transport) //nolint:forcetypeassert // ours
+	dialer := websocket.Dialer{TLSClientConfig: transport.TLSClientConfig, NetDialContext: transport.DialContext}
+	conn, answer, err := dialer.DialContext(t.Context(), "wss"+strings.TrimPrefix(b.d.App, "https")+"/clock", http.Header{"Authorization": {"Bearer " + token}, "Origin": {b.d.App}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	t.Cleanup(func() { _ = conn.Close() })
+	if _, _, err := conn.ReadMessage(); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// sshByToken runs a command on web-1.
+func (d *demo) sshByToken(t *testing.T, token, command string) *terminal {
+	t.Helper()
+	host, port, err := net.SplitHostPort(d.SSH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"SSH_ASKPASS_REQUIRE=force", "DISPLAY=none", "SSH_ASKPASS=" + script(t, "echo "+token)}
+	return start(t, env, "ssh", "-F", "/dev/null", "-p", port, "-o", "UserKnownHostsFile="+d.knownHosts, "-o", "StrictHostKeyChecking=yes", "-o", "PubkeyAuthentication=no", "deploy+token@web-1@"+host, command)
+}
+
+// The same faults between ssh or a browser with a websocket and the gate: slow, both end at
+// their grants' end in words; reset, and silent until a revoke, nothing of them stays; and
+// over a network that is whole again they are served.
+func TestSSHAndWebOverFaultyNetworks(t *testing.T) {
+	t.Parallel()
+	d := ownDemo(t)
+	far, all := d.afar(t)
+	sam := d.signedIn(t, "sam@example.com")
+
+	slow := []faulttest.Fault{faulttest.Slow, faulttest.Narrow, faulttest.Sliced}
+	all.add(t, slow...)
+	w := &atWork{d: far, alice: far.browser(t, "alice@example.com")}
+	w.shell, _ = far.sshOpened(t, "15s", "-T", "echo before; sleep 600")
+	w.shell.says(t, "before")
+	token := d.grantedFor(t, "app", "user", "15s")
+	w.clock = w.alice.clock(t, token)
+	w.cut(t, "your access to web-1 ended at", "your access to app ended at")
+	all.remove(t, slow...)
+
+	shell, web := d.grantedFor(t, "web-1", "deploy", "15m"), d.grantedFor(t, "app", "user", "15m")
+	begin := func() {
+		t.Helper()
+		w.shell = far.sshByToken(t, shell, "echo before; while echo tick-4321; do sleep 0.1; done")
+		w.shell.says(t, "before")
+		w.clock = w.alice.clock(t, web)
+	}
+	over := func(target string) {
+		t.Helper()
+		eventually(t, "the session at "+target+" to end", func() bool {
+			return !slices.ContainsFunc(list[session.Record](t, sam, "sessions", "?state=live"), func(s session.Record) bool { return s.Key.Target == target })
+		})
+	}
+	hungUp := func() bool { return exec.Command("pgrep", "-f", "^[a-z/]*sh -c .*while echo tick-4321").Run() != nil }
+	begin()
+	all.add(t, faulttest.Broken)
+	over("web-1") // a session of HTTP outlives a connection
+	eventually(t, "the program at the target to be gone", hungUp)
+	for err := error(nil); err == nil; _, _, err = w.clock.ReadMessage() {
+	}
+	if shown, err := w.shell.ends(t); err == nil {
+		t.Errorf("reset, ssh ends well:\n%s", shown)
+	}
+	all.remove(t, faulttest.Broken)
+
+	begin()
+	all.add(t, faulttest.Silent)
+	took := stopwatch()
+	d.endGrants(t)
+	over("web-1")
+	over("app")
+	eventually(t, "the program at the target to be gone", hungUp)
+	if took() > 10*time.Second {
+		t.Errorf("silent clients kept their sessions for %v", took())
+	}
+	all.remove(t, faulttest.Silent)
+
+	shell = d.grantedFor(t, "web-1", "deploy", "14m")
+	if shown, err := far.sshByToken(t, shell, "echo served again").ends(t); err != nil || !strings.Contains(shown, "served again") {
+		t.Errorf("over a network that is whole again (%v) it shows:\n%s", err, shown)
+	}
+	d.saidNoTrace(t)
 	d.verifies(t)
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -20,7 +21,7 @@ func (d *demo) sshOpened(t *testing.T, lasts, pty, command string) (*terminal, s
 		t.Fatalf("the demo has no web-1 (%v): %+v", err, d.ready)
 	}
 	bob := d.signedIn(t, "bob@example.com")
-	term := start(t, nil, "ssh", pty, "-F", "/dev/null", "-p", port, "-o", "UserKnownHostsFile="+filepath.Join(d.Dir, "known_hosts"), "-o", "GlobalKnownHostsFile=/dev/null",
+	term := start(t, nil, "ssh", pty, "-F", "/dev/null", "-p", port, "-o", "UserKnownHostsFile="+cmp.Or(d.knownHosts, filepath.Join(d.Dir, "known_hosts")), "-o", "GlobalKnownHostsFile=/dev/null",
 		"-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-o", "IdentityFile=/nonexistent", "deploy@web-1@"+host, command)
 	link, phrase := term.link(t)
 	if p := d.browser(t, "alice@example.com").confirm(t, link, phrase, map[string]string{"for": lasts}); p.status != http.StatusOK {
