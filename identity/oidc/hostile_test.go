@@ -466,6 +466,7 @@ func TestKeysThatDoNotAnswerAreUnreachable(t *testing.T) {
 	h := newHostile(t)
 	h.jwks = func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "SECRET", http.StatusBadGateway) }
 	_, err := h.finish(t, oidc.Beginning{}, nil)
+	says(t, err, "does not answer; try again")
 	says(t, err, "signing keys")
 	if !errors.Is(err, identity.ErrUnreachable) || strings.Contains(err.Error(), "SECRET") {
 		t.Errorf("err = %v", err)

@@ -232,6 +232,9 @@ func (i *issuer) idToken(ctx context.Context, m *metadata, reply *oauth2.Token) 
 		return token{}, i.refuse("sent no ID token", errors.New("the scope openid must be allowed for the client"))
 	}
 	t, err := i.verify(i.context(ctx), m, raw, expected{audiences: []string{i.config.ClientID}, azp: i.config.ClientID, most: maxIDToken})
+	if errors.Is(err, identity.ErrUnreachable) { // the token may well be right
+		return token{}, fail("the identity provider does not answer; try again, or tell who runs the gate", err)
+	}
 	if err != nil {
 		return token{}, i.refuse("sent a token that is not right", err)
 	}

@@ -199,17 +199,16 @@ func ownDemo(t *testing.T, args ...string) *demo {
 
 func demoIn(t *testing.T, dir string, args ...string) *demo {
 	t.Helper()
-	d, err := startDemo(dir, args...)
+	return demoBy(t, (*exec.Cmd).Start, dir, args...)
+}
+
+// demoBy is a demo whose process something starts that has a hand in its system calls.
+func demoBy(t *testing.T, launch func(*exec.Cmd) error, dir string, args ...string) *demo {
+	t.Helper()
+	d, err := launchDemo(launch, dir, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.endsWith(t)
-	return d
-}
-
-// endsWith stops the demo at the test's end, where it has not ended yet.
-func (d *demo) endsWith(t *testing.T) {
-	t.Helper()
 	t.Cleanup(func() {
 		select {
 		case <-d.ended:
@@ -222,6 +221,7 @@ func (d *demo) endsWith(t *testing.T) {
 			t.Logf("the demo said:\n%s", tail(d.log.String(), 60))
 		}
 	})
+	return d
 }
 
 var shared struct {

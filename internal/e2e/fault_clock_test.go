@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -55,4 +56,34 @@ func TestClockThatJumps(t *testing.T) {
 		t.Errorf("stop: %v", err)
 	}
 	m.verifies(t)
+}
+
+// The same for ssh and a websocket.
+func TestClockThatJumpsUnderSSHAndWeb(t *testing.T) {
+	t.Parallel()
+	clock := &faulttest.Clock{}
+	d := demoBy(t, func(cmd *exec.Cmd) error { return clock.Start(t, cmd) }, freshDir(t))
+	d.knownHosts = filepath.Join(d.Dir, "known_hosts")
+	const lasts, late = 8 * time.Second, 5 * time.Second
+	for name, ahead := range map[string]time.Duration{"back": -time.Hour, "forward": time.Hour} {
+		w := &atWork{d: d, alice: d.browser(t, "alice@example.com")}
+		approved := time.Now() // before the first yes
+		shell, web := d.grantedFor(t, "web-1", "deploy", lasts.String()), d.grantedFor(t, "app", "user", lasts.String())
+		granted := time.Now()
+		w.shell, w.clock = d.sshByToken(t, shell, "echo before; sleep 600"), w.alice.clock(t, web)
+		w.shell.says(t, "before")
+		clock.Set(ahead)
+		w.cut(t, "your access to web-1 ended at", "your access to app ended at")
+		if took := time.Since(approved); time.Since(granted) < lasts-2*time.Second || took > lasts+late {
+			t.Errorf("%s: cut %v after the yes", name, took)
+		}
+		clock.Set(0)
+		for _, token := range []string{shell, web} {
+			if shown, err := d.sshByToken(t, token, "echo in''side").ends(t); err == nil || strings.Contains(shown, "inside") {
+				t.Errorf("%s: its token (%v) shows:\n%s", name, err, shown)
+			}
+		}
+	}
+	d.saidNoTrace(t)
+	d.verifies(t)
 }

@@ -240,3 +240,54 @@ func TestSSHAndWebOverFaultyNetworks(t *testing.T) {
 	d.saidNoTrace(t)
 	d.verifies(t)
 }
+
+// An approver's browser loses its connection with a yes under way: on the way to the gate
+// the yes counts for nothing, and on the way back it counts once, however often it is said
+// again.
+func TestApproverOverAFaultyNetwork(t *testing.T) {
+	t.Parallel()
+	d := ownDemo(t)
+	far, all := d.afar(t)
+	pages := all[1]
+	bob := far.browser(t, "bob@example.com")
+	bob.open(t, d.Web+"/login")
+	for lost, fault := range map[string]struct {
+		begin, end func(testing.TB, faulttest.Fault)
+		arrives    bool
+	}{
+		"on the way there": {func(t testing.TB, f faulttest.Fault) { pages.Add(t, f) }, pages.Remove, false},
+		"on the way back":  {pages.AddBack, pages.RemoveBack, true},
+	} {
+		held := d.psql(t, "reader", nil, "-c", "SELECT 'in' || 'side'")
+		link, phrase := held.link(t)
+		d.browser(t, "alice@example.com").confirm(t, link, phrase, nil)
+		r := bob.pending(t, "alice@example.com")
+		fault.begin(t, faulttest.Silent)
+		bob.http.Timeout = 5 * time.Second
+		if err := bob.call(http.MethodPost, "/api/v1/requests/"+r.ID+"/approve", "{}", nil); err == nil {
+			t.Errorf("lost %s: the yes has an answer", lost)
+		}
+		bob.http.Timeout = patience
+		pages.Close(t)
+		pages.Open(t)
+		fault.end(t, faulttest.Silent)
+		var now session.Request
+		if err := bob.call(http.MethodGet, "/api/v1/requests/"+r.ID, "", &now); err != nil {
+			t.Errorf("lost %s: %v", lost, err)
+		}
+		if fault.arrives != (now.State == session.RequestApproved) {
+			t.Errorf("lost %s: the request is %s", lost, now.State)
+		}
+		if err := bob.call(http.MethodPost, "/api/v1/requests/"+r.ID+"/approve", "{}", nil); fault.arrives == (err == nil) {
+			t.Errorf("lost %s: said again: %v", lost, err)
+		}
+		if shown, err := held.ends(t); err != nil || !strings.Contains(shown, "inside") {
+			t.Errorf("lost %s: (%v) it shows:\n%s", lost, err, shown)
+		}
+		if err := bob.call(http.MethodGet, "/api/v1/requests/"+r.ID, "", &now); err != nil || len(now.Approvals) != 1 {
+			t.Errorf("lost %s: the yes counts as %+v (%v)", lost, now.Approvals, err)
+		}
+		d.endGrants(t)
+	}
+	d.verifies(t)
+}

@@ -45,7 +45,24 @@ func (d *demo) memory(t *testing.T) int {
 	return 0
 }
 
-const tokenEndpoint = "/oauth/token" // where the gate trades a code for tokens
+const (
+	tokenEndpoint = "/oauth/token" // where the gate trades a code for tokens
+	keysEndpoint  = "/keys"
+	discovery     = "/.well-known/openid-configuration"
+)
+
+const (
+	away    = "The identity provider does not answer; try again, or tell who runs the gate."
+	puzzled = "The identity provider did not complete the sign-in; tell who runs the gate."
+)
+
+func garbage(w http.ResponseWriter, _ *http.Request) {
+	_, _ = io.WriteString(w, "\x00\xff{{{ not JSON")
+}
+
+func later(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "later", http.StatusServiceUnavailable)
+}
 
 // An identity provider that is there and does not do its work: it never answers, answers
 // what is no answer, a gigabyte of it, or an error; its keys change; its clock is wrong.
@@ -59,8 +76,6 @@ func TestIdentityProviderThatMisbehaves(t *testing.T) {
 	m.serve(t)
 	sam := m.signedIn(t, "sam@example.com")
 	before := m.memory(t)
-	const away = "The identity provider does not answer; try again, or tell who runs the gate."
-	const puzzled = "The identity provider did not complete the sign-in; tell who runs the gate."
 	for _, fault := range []struct {
 		name   string
 		answer http.HandlerFunc
@@ -68,10 +83,10 @@ func TestIdentityProviderThatMisbehaves(t *testing.T) {
 		log    string
 	}{
 		{"silent", faulttest.Never, away, "no answer in time"},
-		{"garbage", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "\x00\xff{{{ not JSON") }, puzzled, "its answer was not understood"},
+		{"garbage", garbage, puzzled, "its answer was not understood"},
 		{"a page", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>maintenance") }, puzzled, "its answer was not understood"},
 		{"a gigabyte", faulttest.Endless, puzzled, "its answer was not understood"},
-		{"an error", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "later", http.StatusServiceUnavailable) }, away, "503"},
+		{"an error", later, away, "503"},
 	} {
 		alice := m.browser(t, "alice@example.com")
 		form := alice.get(t, "/login") // the provider's own page
@@ -119,6 +134,63 @@ func (m *machine) keysAndClock(t *testing.T) {
 		m.says(t, from, clock.log)
 		m.says(t, from, "set the clocks of gate and provider")
 	}
+	m.idp.SetClock(-5 * time.Minute) // its tokens last as long, and a minute is given
+	m.signedIn(t, "alice@example.com")
 	m.idp.SetClock(0)
 	m.signedIn(t, "alice@example.com")
+}
+
+// One document of the provider alone is wrong: its description of itself, from before the
+// gate's start on, or its keys, once they are others; and one comes late. The gate asks
+// again with the next sign-in.
+func TestIdentityProviderWithOneDocumentWrong(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	front := m.before(t)
+	m.release(t)
+	tried := func(what string) {
+		t.Helper()
+		alice := m.browser(t, "alice@example.com")
+		p := alice.get(t, "/login")
+		if strings.HasPrefix(p.url.String(), m.Issuer) {
+			p = alice.fillLogin(t, p)
+		}
+		if p.status != http.StatusBadGateway || !strings.Contains(p.text, away) {
+			t.Errorf("%s: %d %s", what, p.status, p.text)
+		}
+	}
+	front.Answer(discovery, garbage)
+	m.serve(t)
+	tried("a description that is garbage")
+	m.says(t, 0, "it answered with something other than JSON")
+	front.Answer(discovery, later)
+	tried("no description")
+	front.Late(discovery, 3*time.Second)
+	eventually(t, "the gate to ask again", func() bool { // those who come within two seconds share an error
+		return strings.HasPrefix(m.browser(t, "alice@example.com").get(t, "/login").url.String(), m.Issuer)
+	})
+	m.signedIn(t, "alice@example.com")
+
+	for what, answer := range map[string]http.HandlerFunc{"keys that are garbage": garbage, "no keys": later} {
+		if err := m.idp.RotateKeys(); err != nil {
+			t.Fatal(err)
+		}
+		front.Answer(keysEndpoint, answer)
+		tried(what)
+		front.Pass()
+		m.signedIn(t, "alice@example.com")
+	}
+	for _, path := range []string{keysEndpoint, tokenEndpoint} {
+		if err := m.idp.RotateKeys(); err != nil {
+			t.Fatal(err)
+		}
+		front.Late(path, 3*time.Second)
+		took := stopwatch()
+		m.signedIn(t, "alice@example.com")
+		if took() < 3*time.Second {
+			t.Errorf("%s was not asked", path)
+		}
+	}
+	m.saidNoTrace(t)
+	m.verifies(t)
 }

@@ -63,7 +63,7 @@ func TestDiskThatTurnsReadOnly(t *testing.T) {
 func TestSyncThatFails(t *testing.T) {
 	eachLoss(t, func(t *testing.T, part string, revokes bool) {
 		dir, disk := freshDir(t), &faulttest.FailingDisk{}
-		d := demoOn(t, disk, dir)
+		d := demoBy(t, func(cmd *exec.Cmd) error { return disk.Start(t, cmd) }, dir)
 		d.losesItsRecord(t, part, revokes, func() { disk.Break(filepath.Join(dir, part)) }, func() *demo {
 			if n := disk.Failed.Load(); n == 0 {
 				t.Error("no fsync failed")
@@ -71,17 +71,6 @@ func TestSyncThatFails(t *testing.T) {
 			return demoIn(t, dir)
 		})
 	})
-}
-
-// demoOn is a demo whose fsyncs can fail.
-func demoOn(t *testing.T, disk *faulttest.FailingDisk, dir string) *demo {
-	t.Helper()
-	d, err := launchDemo(func(cmd *exec.Cmd) error { return disk.Start(t, cmd) }, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.endsWith(t)
-	return d
 }
 
 func eachLoss(t *testing.T, try func(t *testing.T, part string, revokes bool)) {
@@ -200,7 +189,7 @@ func TestDiskOfRecordingsThatTurnsReadOnly(t *testing.T) {
 func TestSyncOfRecordingsThatFails(t *testing.T) {
 	t.Parallel()
 	dir, disk := freshDir(t), &faulttest.FailingDisk{}
-	d := demoOn(t, disk, dir)
+	d := demoBy(t, func(cmd *exec.Cmd) error { return disk.Start(t, cmd) }, dir)
 	sam := d.login(t, "sam@example.com")
 	term, r := d.opened(t, "20m")
 	term.types(t, "SELECT 'before ' || 'it';")

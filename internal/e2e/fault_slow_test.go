@@ -5,10 +5,12 @@ import (
 	"net/http"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/faulttest"
+	"github.com/sallyport/sallyport/session"
 )
 
 // A disk on which every fsync takes half a second: everything works, later; and a revoke
@@ -64,4 +66,42 @@ func TestSlowDisk(t *testing.T) {
 		t.Errorf("stop: %v", err)
 	}
 	m.verifies(t)
+}
+
+// The same for ssh and a websocket, with everything that the demo runs on that disk.
+func TestSlowDiskUnderSSHAndWeb(t *testing.T) {
+	t.Parallel()
+	disk := &faulttest.SlowDisk{}
+	d := demoBy(t, func(cmd *exec.Cmd) error { return disk.Start(t, cmd) }, freshDir(t))
+	sam := d.signedIn(t, "sam@example.com")
+	disk.Takes(500 * time.Millisecond)
+	w := d.allAtWork(t)
+	grants := []session.Grant{w.grantOf(t, "web-1"), w.grantOf(t, "app")}
+
+	disk.Takes(10 * time.Second)
+	took := stopwatch()
+	var answers sync.WaitGroup
+	for _, g := range grants {
+		answers.Go(func() {
+			if err := sam.call(http.MethodPost, "/api/v1/grants/"+g.ID+"/revoke", `{"why":"enough"}`, nil); err != nil {
+				t.Errorf("revoke: %v", err)
+			}
+		})
+	}
+	w.cut(t, wasRevoked)
+	t.Logf("both revokes had cut after %v", took())
+	if took() > 10*time.Second {
+		t.Errorf("the revokes cut after %v", took())
+	}
+	disk.Takes(0)
+	answers.Wait()
+	if status, said := w.yes(t); status != http.StatusOK {
+		t.Errorf("the missing yes: %d %s", status, said)
+	}
+	w.opens(t)
+	d.saidNoTrace(t)
+	if err := d.stop(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	d.verifies(t)
 }

@@ -15,7 +15,10 @@ import (
 
 // A Front is an HTTPS server that passes all it is asked on to another one, until it is
 // told to answer by itself.
-type Front struct{ fault atomic.Pointer[fault] }
+type Front struct {
+	fault atomic.Pointer[fault]
+	pass  http.Handler
+}
 
 type fault struct {
 	path string
@@ -30,18 +33,18 @@ func NewFront(t testing.TB, addr string, certificate tls.Certificate, to *url.UR
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &Front{}
 	pass := httputil.NewSingleHostReverseProxy(to)
 	pass.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // on this machine, and the gate's own check is what is tried
 	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	pass.ErrorLog = quiet
+	f := &Front{pass: pass}
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if fault := f.fault.Load(); fault != nil && fault.path == r.URL.Path {
 				fault.with(w, r)
 				return
 			}
-			pass.ServeHTTP(w, r)
+			f.pass.ServeHTTP(w, r)
 		}),
 		ErrorLog: quiet, ReadHeaderTimeout: time.Minute,
 	}
@@ -60,7 +63,15 @@ func NewFront(t testing.TB, addr string, certificate tls.Certificate, to *url.UR
 // Answer has it answer by itself what it is asked at path.
 func (f *Front) Answer(path string, with http.HandlerFunc) { f.fault.Store(&fault{path, with}) }
 
-// Pass ends what Answer began.
+// Late has it pass on what it is asked at path after a while only.
+func (f *Front) Late(path string, by time.Duration) {
+	f.Answer(path, func(w http.ResponseWriter, r *http.Request) {
+		<-time.After(by)
+		f.pass.ServeHTTP(w, r)
+	})
+}
+
+// Pass ends what Answer or Late began.
 func (f *Front) Pass() { f.fault.Store(nil) }
 
 // Never answers nothing as long as somebody waits.

@@ -133,12 +133,22 @@ func (f Fault) attributes() map[string]int {
 func (p *Path) Add(t testing.TB, faults ...Fault) {
 	t.Helper()
 	for _, f := range faults {
-		for _, stream := range []string{"upstream", "downstream"} {
-			body := map[string]any{"name": string(f) + "-" + stream, "stream": stream, "type": f, "attributes": f.attributes()}
-			if _, err := p.network.call(http.MethodPost, "/proxies/"+p.name+"/toxics", body); err != nil {
-				t.Fatal(err)
-			}
-		}
+		p.add(t, f, "upstream")
+		p.add(t, f, "downstream")
+	}
+}
+
+// AddBack puts a fault on the way back alone.
+func (p *Path) AddBack(t testing.TB, f Fault) {
+	t.Helper()
+	p.add(t, f, "downstream")
+}
+
+func (p *Path) add(t testing.TB, f Fault, stream string) {
+	t.Helper()
+	body := map[string]any{"name": string(f) + "-" + stream, "stream": stream, "type": f, "attributes": f.attributes()}
+	if _, err := p.network.call(http.MethodPost, "/proxies/"+p.name+"/toxics", body); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -155,12 +165,22 @@ func (p *Path) enable(t testing.TB, yes bool) {
 	}
 }
 
-// Remove takes a fault away.
+// Remove takes a fault away that Add put there.
 func (p *Path) Remove(t testing.TB, f Fault) {
 	t.Helper()
-	for _, stream := range []string{"upstream", "downstream"} {
-		if _, err := p.network.call(http.MethodDelete, "/proxies/"+p.name+"/toxics/"+string(f)+"-"+stream, nil); err != nil {
-			t.Fatal(err)
-		}
+	p.remove(t, f, "upstream")
+	p.remove(t, f, "downstream")
+}
+
+// RemoveBack takes a fault away that AddBack put there.
+func (p *Path) RemoveBack(t testing.TB, f Fault) {
+	t.Helper()
+	p.remove(t, f, "downstream")
+}
+
+func (p *Path) remove(t testing.TB, f Fault, stream string) {
+	t.Helper()
+	if _, err := p.network.call(http.MethodDelete, "/proxies/"+p.name+"/toxics/"+string(f)+"-"+stream, nil); err != nil {
+		t.Fatal(err)
 	}
 }
