@@ -285,6 +285,8 @@ func (m *machine) stopProvider(t *testing.T) {
 		t.Error(err)
 	}
 	m.idp = nil
+	// A program that another test starts just now has the listener too, until it is that program.
+	eventually(t, "the provider's port to be free", func() bool { return freeport.Free(cmp.Or(m.issuer.behind, m.issuer.port)) })
 }
 
 func (m *machine) identity(url string) string {

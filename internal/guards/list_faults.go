@@ -146,4 +146,10 @@ var faults = []Guard{
 		"stop := context.AfterFunc(ctx, func() {})",
 		"./protocols/postgres", "TestJudgingIsCut", "live connections outlive the grant",
 	},
+	{
+		"identity/oidc.keys-away", "identity/oidc/signin.go",
+		"if errors.Is(err, identity.ErrUnreachable) { // the token",
+		"if false && errors.Is(err, identity.ErrUnreachable) { // the token",
+		"./identity/oidc", "TestKeysThatDoNotAnswerAreUnreachable", "a refusal that does not say what to do next",
+	},
 }
