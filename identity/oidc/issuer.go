@@ -105,7 +105,7 @@ func (i *issuer) fetch(ctx context.Context) (*metadata, error) {
 	var m metadata
 	where := strings.TrimSuffix(i.config.Issuer, "/") + "/.well-known/openid-configuration"
 	if err := i.getJSON(ctx, where, "", &m); err != nil {
-		return nil, fail("the identity provider does not answer; try again, or tell who runs the gate",
+		return nil, fail(noAnswer,
 			fmt.Errorf("discovery at %s: %w", i.config.Issuer, err))
 	}
 	if m.IssuerURL != i.config.Issuer {

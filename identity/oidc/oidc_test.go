@@ -428,6 +428,17 @@ func TestWorkload(t *testing.T) {
 	}
 	_, _, err = r.VerifyWorkload(t.Context(), identity.Token(strings.Repeat("a", 20000)))
 	says(t, err, "too long")
+	// Without the provider's keys a token may well be right.
+	if err := w.idp.RotateKeys(); err != nil {
+		t.Fatal(err)
+	}
+	if raw, err = w.idp.WorkloadToken("x", "https://gate.example.com", nil); err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, err = r.VerifyWorkload(short, identity.Token(raw))
+	says(t, err, "does not answer; try again")
 	_, _, err = r.VerifyWorkload(t.Context(), "spg_x")
 	says(t, err, "no signed JWT")
 	if _, err := r.Begin(t.Context(), oidc.Beginning{Issuer: w.idp.URL()}); err == nil {

@@ -226,17 +226,25 @@ func (c Config) authenticated(t token, at attempt) (time.Time, error) {
 	return asked, nil
 }
 
+const noAnswer = "the identity provider does not answer; try again, or tell who runs the gate"
+
+// unproven says of a token that it did not pass; without the provider's keys it may well
+// be right.
+func unproven(say string, err error) *Failure {
+	if errors.Is(err, identity.ErrUnreachable) {
+		say = noAnswer
+	}
+	return fail(say, err)
+}
+
 func (i *issuer) idToken(ctx context.Context, m *metadata, reply *oauth2.Token) (token, error) {
 	raw, _ := reply.Extra("id_token").(string)
 	if raw == "" {
 		return token{}, i.refuse("sent no ID token", errors.New("the scope openid must be allowed for the client"))
 	}
 	t, err := i.verify(i.context(ctx), m, raw, expected{audiences: []string{i.config.ClientID}, azp: i.config.ClientID, most: maxIDToken})
-	if errors.Is(err, identity.ErrUnreachable) { // the token may well be right
-		return token{}, fail("the identity provider does not answer; try again, or tell who runs the gate", err)
-	}
 	if err != nil {
-		return token{}, i.refuse("sent a token that is not right", err)
+		return token{}, unproven("the identity provider sent a token that is not right; tell who runs the gate", err)
 	}
 	if t.AccessTokenHash != "" && t.VerifyAccessToken(reply.AccessToken) != nil {
 		return token{}, i.refuse("sent two tokens that do not belong together (at_hash)", nil)
@@ -333,7 +341,7 @@ func (i *issuer) tokenFailure(err error) *Failure {
 	switch {
 	case errors.As(err, &puzzle):
 	case errors.Is(err, identity.ErrUnreachable):
-		return fail("the identity provider does not answer; try again, or tell who runs the gate", fmt.Errorf("token endpoint of %s: %w", i.config.Issuer, err))
+		return fail(noAnswer, fmt.Errorf("token endpoint of %s: %w", i.config.Issuer, err))
 	case errors.As(err, &reply) && (reply.code == "invalid_client" || reply.code == "unauthorized_client"):
 		return i.refuse("does not accept this gate", fmt.Errorf("%w: client_id or client secret of %s is wrong", reply, i.config.Issuer))
 	case errors.As(err, &reply) && reply.code == "invalid_grant":

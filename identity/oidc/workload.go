@@ -45,7 +45,7 @@ func (r *RelyingParty) VerifyWorkload(ctx context.Context, shown identity.Token)
 	}
 	t, err := i.verify(i.context(ctx), m, raw, expected{audiences: i.config.Audiences, most: maxWorkload})
 	if err != nil {
-		return identity.User{}, time.Time{}, fail(say, err)
+		return identity.User{}, time.Time{}, unproven(say, err)
 	}
 	if user, err = i.config.user(t.claims); err != nil {
 		return identity.User{}, time.Time{}, fail(say, err)

@@ -148,8 +148,8 @@ var faults = []Guard{
 	},
 	{
 		"identity/oidc.keys-away", "identity/oidc/signin.go",
-		"if errors.Is(err, identity.ErrUnreachable) { // the token",
-		"if false && errors.Is(err, identity.ErrUnreachable) { // the token",
+		"if errors.Is(err, identity.ErrUnreachable) {\n\t\tsay = noAnswer",
+		"if false {\n\t\tsay = noAnswer",
 		"./identity/oidc", "TestKeysThatDoNotAnswerAreUnreachable", "a refusal that does not say what to do next",
 	},
 }
