@@ -64,7 +64,7 @@ func TestClockThatJumpsUnderSSHAndWeb(t *testing.T) {
 	clock := &faulttest.Clock{}
 	d := demoBy(t, func(cmd *exec.Cmd) error { return clock.Start(t, cmd) }, freshDir(t))
 	d.knownHosts = filepath.Join(d.Dir, "known_hosts")
-	const lasts, late = 8 * time.Second, 5 * time.Second
+	const lasts, late = 12 * time.Second, 5 * time.Second
 	for name, ahead := range map[string]time.Duration{"back": -time.Hour, "forward": time.Hour} {
 		w := &atWork{d: d, alice: d.browser(t, "alice@example.com")}
 		approved := time.Now() // before the first yes
