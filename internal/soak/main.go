@@ -1,7 +1,7 @@
 // Command soak keeps a gate busy for as long as it is told and looks whether it grows:
 // make soak. PostgreSQL, SSH and HTTP sessions come and go under grants that are asked for,
 // approved and end; some are held and hang up; the gate is stopped and killed and started
-// again. At the end memory, file descriptors, threads and the size of the store's
+// again. At the end memory, file descriptors, threads, goroutines and the size of the store's
 // write-ahead log must be what they were in the first tenth. Then crowds stand before it,
 // and it is killed at random points under the same load, and the record must verify.
 package main

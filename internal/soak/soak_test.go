@@ -2,6 +2,8 @@ package main
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -15,4 +17,49 @@ func TestPageSaysWhatTheProgramDoes(t *testing.T) {
 	if !strings.HasPrefix(string(text), about) {
 		t.Error("docs/soak.md does not begin as internal/soak/soak.md does; copy that")
 	}
+}
+
+const crowded = `package main
+
+import "fmt"
+
+func main() {
+	for range 1000 {
+		go func() { select {} }()
+	}
+	fmt.Println("ready")
+	_, _ = fmt.Scanln()
+}
+`
+
+// The count is of the process that is looked at. (A test's own program has no symbols.)
+func TestGoroutinesOfAProcess(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(crowded), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "crowded")
+	if out, err := exec.Command("go", "build", "-o", program, filepath.Join(dir, "main.go")).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	cmd := exec.Command(program)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 6)); err != nil {
+		t.Error(err)
+	}
+	if n, err := goroutines(cmd.Process.Pid); err != nil || n < 1000 || n > 1100 {
+		t.Errorf("%v goroutines (%v), want a few more than 1000", n, err)
+	}
+	_ = in.Close()
+	_ = cmd.Wait() // however it ends
 }
