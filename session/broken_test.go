@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/gatetest"
 	"github.com/sallyport/sallyport/session"
@@ -18,6 +19,8 @@ import (
 type breaking struct {
 	session.Store
 	update, restrict, logged atomic.Bool
+	hung                     atomic.Bool // no Restrict answers until hangs is closed
+	hangs                    chan struct{}
 }
 
 var errDisk = fmt.Errorf("store: %w: read-only file system", session.ErrStore)
@@ -32,6 +35,9 @@ func (b *breaking) Update(ctx context.Context, fn func(session.Tx) error) (uint6
 func (b *breaking) Restrict(ctx context.Context, fn func(session.Tx) error) (uint64, error) {
 	if b.restrict.Load() {
 		return 0, errDisk
+	}
+	if b.hung.Load() {
+		<-b.hangs
 	}
 	return b.Store.Restrict(ctx, fn)
 }
@@ -133,4 +139,57 @@ func TestStopOfAFailedGateWaitsForTheCut(t *testing.T) {
 			<-ended
 		}
 	})
+}
+
+// A session ends at its grant's end by itself: a store that does not answer then keeps
+// nobody in.
+func TestStoreThatHangsLengthensNoSession(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var disk *breaking
+		f := gatetest.New(t, gatetest.Options{Dir: dir, Config: func(c *session.Config) {
+			disk = &breaking{Store: c.Store, hangs: make(chan struct{})}
+			c.Store = disk
+		}})
+		live := granted(t, f, f.SignIn(t, gatetest.Alice))
+		disk.hung.Store(true)
+		cut, ended := make(chan time.Time, 1), make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = live.Run(t.Context(), func(ctx context.Context, _ *session.Upstream) error {
+				<-ctx.Done()
+				cut <- time.Now()
+				return ctx.Err()
+			})
+		}()
+		select {
+		case at := <-cut:
+			if !at.Equal(live.Ends()) {
+				t.Errorf("cut at %v, want %v", at, live.Ends())
+			}
+		case <-time.After(time.Until(live.Ends()) + time.Minute):
+			t.Error("it lives on")
+		}
+		close(disk.hangs)
+		<-ended
+		f.Close(t)
+	})
+}
+
+// A log that fails by what is none of the store's stops the gate all the same.
+func TestLogThatFailsByItselfStopsTheGate(t *testing.T) {
+	disk := &gatetest.Disk{}
+	f := gatetest.New(t, gatetest.Options{Faults: disk.Faults()})
+	if err := f.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	disk.Break()
+	if _, err := f.Log.Record(t.Context(), audit.Event{Type: audit.SessionAlarm, Actor: "gate", Body: map[string]any{}}); err == nil {
+		t.Fatal("the disk does not break")
+	}
+	select {
+	case <-f.Done():
+	case <-time.After(20 * time.Second):
+		t.Fatal("the gate goes on without a log")
+	}
 }

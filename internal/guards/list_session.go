@@ -71,7 +71,7 @@ var session = []Guard{
 		"session.log-failure", "session/gate.go",
 		"\t\tg.fail(g.c.Log.Err())",
 		"\t\t_ = g",
-		"./session", "TestBrokenLogStopsTheGate", "recorder or logger fails open",
+		"./session", "TestLogThatFailsByItselfStopsTheGate", "recorder or logger fails open",
 	},
 	{
 		"session.phrase-wrong-twice", "session/hold.go",
@@ -125,7 +125,7 @@ var session = []Guard{
 		"session.expiry-cuts", "session/live.go",
 		"time.AfterFunc(left, s.expire)",
 		"time.AfterFunc(left+240*time.Hour, s.expire)",
-		"./session", "TestEndsExactlyAtTheGrantsEnd", "live connections outlive the grant",
+		"./session", "TestStoreThatHangsLengthensNoSession", "live connections outlive the grant",
 	},
 	{
 		"session.recorder-failure", "session/live.go",
