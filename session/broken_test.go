@@ -193,3 +193,15 @@ func TestLogThatFailsByItselfStopsTheGate(t *testing.T) {
 		t.Fatal("the gate goes on without a log")
 	}
 }
+
+// A gate that was never started has nothing to wait for.
+func TestStopWithoutStart(t *testing.T) {
+	f := gatetest.New(t, gatetest.Options{})
+	g, err := session.New(session.Config{Store: f.Store, Log: f.Log, Recordings: f.Recordings}, f.Policy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Stop(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+}

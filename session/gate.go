@@ -187,11 +187,11 @@ func (g *Gate) rest() {
 func (g *Gate) Stop(ctx context.Context, grace time.Duration) error {
 	why := &Ended{Cause: ErrStopping.Cause, Say: "the gate is stopping; connect again in a moment", At: time.Now()}
 	if !g.close(why) { // by its own word, or before: those who were cut may still be at their end
-		err := g.drained(ctx)
-		if err == nil {
+		failed, err := g.Err(), g.drained(ctx)
+		if failed != nil && err == nil {
 			g.rest()
 		}
-		return errors.Join(g.Err(), err)
+		return errors.Join(failed, err)
 	}
 	g.eachLive("", func(s *Session) { s.warn(fmt.Sprintf("the gate stops in %s", spell.Short(grace))) })
 	leaving, cancel := context.WithTimeout(ctx, grace)

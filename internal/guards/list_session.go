@@ -21,8 +21,8 @@ var session = []Guard{
 	},
 	{
 		"session.stop-waits", "session/gate.go",
-		"err := g.drained(ctx)\n\t\tif err == nil {",
-		"var err error\n\t\tif false {",
+		"failed, err := g.Err(), g.drained(ctx)\n\t\tif failed != nil && err == nil {",
+		"failed, err := g.Err(), error(nil)\n\t\tif false {",
 		"./session", "TestStopOfAFailedGateWaitsForTheCut", "a recording left open by a stop",
 	},
 	{
