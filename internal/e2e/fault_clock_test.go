@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"io"
+	"net/http"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -77,13 +79,39 @@ func TestClockThatJumpsUnderSSHAndWeb(t *testing.T) {
 		if took := time.Since(approved); time.Since(granted) < lasts-2*time.Second || took > lasts+late {
 			t.Errorf("%s: cut %v after the yes", name, took)
 		}
-		clock.Set(0)
-		for _, token := range []string{shell, web} {
-			if shown, err := d.sshByToken(t, token, "echo in''side").ends(t); err == nil || strings.Contains(shown, "inside") {
-				t.Errorf("%s: its token (%v) shows:\n%s", name, err, shown)
+		for _, set := range []time.Duration{ahead, 0} {
+			clock.Set(set)
+			status, text := w.alice.byToken(t, web)
+			first := status == http.StatusForbidden && strings.Contains(text, "Your access to app ended at")
+			if !first && (status != http.StatusUnauthorized || !strings.Contains(text, "its grant has ended")) {
+				t.Errorf("%s: with the clock at %v the token for the application: %d %s", name, set, status, text)
 			}
+		}
+		// Not before: to ssh, whose clock is right, the gate's certificate is of the future.
+		if shown, err := d.sshByToken(t, shell, "echo in''side").ends(t); err == nil || !strings.Contains(shown, "its grant has ended") {
+			t.Errorf("%s: its token for ssh (%v) shows:\n%s", name, err, shown)
 		}
 	}
 	d.saidNoTrace(t)
 	d.verifies(t)
+}
+
+// byToken asks for the application's page by a token.
+func (b *browser) byToken(t *testing.T, token string) (status int, text string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.d.App+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	answer, err := b.http.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	raw, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.StatusCode, string(raw)
 }

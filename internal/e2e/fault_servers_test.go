@@ -324,15 +324,7 @@ func TestMachinesThatMisbehave(t *testing.T) {
 	m.door(t, sessionCA)
 	m.broken(t, "deploy", targets, names...)
 	m.serve(t)
-	home := m.login(t, "alice@example.com")
-	text, err := m.sallyport(t, home, append([]string{"ssh-config"}, names...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := filepath.Join(t.TempDir(), "ssh_config")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	config := m.sshConfig(t, m.login(t, "alice@example.com"), names...)
 	before := m.memory(t)
 	for _, c := range cases {
 		shown, err := start(t, nil, "ssh", "-F", config, "-o", "BatchMode=yes", "deploy@"+c.name+"@localhost", "head -c 100000 /dev/zero | tr '\\0' x; echo inside").ends(t)

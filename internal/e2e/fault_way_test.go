@@ -3,7 +3,6 @@ package e2e
 import (
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -134,14 +133,7 @@ func (m *machine) farPage(t *testing.T, alice, sam *browser, app *farWeb, way *f
 
 func (m *machine) farShell(t *testing.T, sam *browser, way *faulttest.Path) {
 	home := m.login(t, "alice@example.com")
-	text, err := m.sallyport(t, home, "ssh-config", "shell")
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := filepath.Join(t.TempDir(), "ssh_config")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	config := m.sshConfig(t, home, "shell")
 	ssh := func(command string) *terminal {
 		return start(t, nil, "ssh", "-F", config, "-o", "BatchMode=yes", "user@shell@localhost", command)
 	}

@@ -24,10 +24,10 @@ func agent(t *testing.T) (socket string) {
 	return socket
 }
 
-// sshConfig is what `sallyport ssh-config` prints, in a file.
-func (d *demo) sshConfig(t *testing.T, home string) string {
+// sshConfig is what `sallyport ssh-config` prints of these targets, in a file.
+func (d *demo) sshConfig(t *testing.T, home string, targets ...string) string {
 	t.Helper()
-	text, err := d.sallyport(t, home, "ssh-config", "web-1")
+	text, err := d.sallyport(t, home, append([]string{"ssh-config"}, targets...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestSSHByTheCertificateOfLogin(t *testing.T) {
 		t.Fatal("the demo has no web-1")
 	}
 	home := d.login(t, "alice@example.com")
-	config := d.sshConfig(t, home)
+	config := d.sshConfig(t, home, "web-1")
 	text, err := os.ReadFile(config)
 	if err != nil || strings.Contains(string(text), "*") {
 		t.Errorf("ssh-config: %v\n%s", err, text)
