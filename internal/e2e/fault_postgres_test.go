@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"crypto/tls"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -61,16 +60,15 @@ func failed(target string) string {
 	return "the connection to the target " + target + " failed; ask the platform team"
 }
 
-// Targets of PostgreSQL that are down, refuse, say nothing, say what is no PostgreSQL or
-// without an end, lie about a length, or die in the middle of rows: psql is told in a
-// sentence, the gate's memory stays, and a gigabyte of rows is passed on whole.
+// Targets of PostgreSQL that refuse, say nothing, say what is no PostgreSQL or without an
+// end, or lie about a length, before they let the gate in: psql is told in a sentence, and
+// the gate's memory stays.
 func TestDatabasesThatMisbehave(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
 	config := &tls.Config{Certificates: []tls.Certificate{m.issuer.certificate}, MinVersion: tls.VersionTLS12}
 	inside := func(say string) string { return listening(t, nil, secured(config, says(say))) }
 	flood := func(first string) string { return listening(t, nil, secured(config, floods(first))) }
-	real := fmt.Sprintf("127.0.0.1:%d", m.pg.Port)
 	cases := []struct{ name, address, want string }{
 		{"slams", listening(t, nil, slams), failed("slams")},
 		{"silent", listening(t, nil, silence), "the target silent did not answer in time; try again, or ask the platform team"},
@@ -95,32 +93,23 @@ func TestDatabasesThatMisbehave(t *testing.T) {
 				}
 			}
 		})), failed("chatters")},
-		{"dies", listening(t, nil, dies(real)), "the connection to the target broke; connect again"},
 	}
 	targets, names := "", []string{}
 	for _, c := range cases {
-		ca := "id-ca.crt"
-		if c.name == "dies" {
-			ca = "db-ca.crt"
-		}
-		targets += target(c.name, strings.Replace(c.address, "127.0.0.1", "localhost", 1), ca, "orders-reader")
+		targets += target(c.name, strings.Replace(c.address, "127.0.0.1", "localhost", 1), "id-ca.crt", "orders-reader")
 		names = append(names, c.name)
 	}
-	m.broken(t, "reader", targets+target("sound", fmt.Sprintf("localhost:%d", m.pg.Port), "db-ca.crt", "orders-reader"), append(names, "sound")...)
+	m.broken(t, "reader", targets, names...)
 	m.serve(t)
 	alice := m.signedIn(t, "alice@example.com")
-	psql := func(target string, args ...string) (string, error) {
-		token := alice.opened(t, target, "reader")
-		conninfo := strings.Replace(m.conninfo(t, "reader+token"), "dbname=orders", "dbname="+target, 1)
-		return start(t, []string{"PGPASSWORD=" + token}, "psql", append([]string{"-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", conninfo}, args...)...).ends(t)
-	}
+	home := m.login(t, "alice@example.com")
 	before := m.memory(t)
 	var all sync.WaitGroup
 	for _, c := range cases {
 		all.Go(func() {
-			shown, err := psql(c.name, "-c", "SELECT repeat('x', 1000) FROM generate_series(1, 1000)")
+			shown, err := m.as(t, home, c.name, "-c", "SELECT 1").ends(t)
 			if err == nil || !strings.Contains(shown, "FATAL:  sallyport: ") || !strings.Contains(shown, c.want) || strings.Contains(shown, c.address) || strings.Contains(shown, "10.1.2.3") {
-				t.Errorf("%s (%v), want %s:\n%s", c.name, err, c.want, tail(strings.ReplaceAll(shown, "xx", ""), 5))
+				t.Errorf("%s (%v), want %s:\n%s", c.name, err, c.want, tail(shown, 5))
 			}
 		})
 	}
@@ -128,11 +117,8 @@ func TestDatabasesThatMisbehave(t *testing.T) {
 	for _, s := range list[session.Record](t, alice, "sessions", "?state=live") {
 		t.Errorf("a session lives on: %+v", s)
 	}
-	if shown, err := psql("sound", "-o", "/dev/null", "-c", "COPY (SELECT repeat('x', 1000000) FROM generate_series(1, 1000)) TO STDOUT", "-c", "SELECT length(repeat('x', 200000000)), repeat('x', 200000000)"); err != nil {
-		t.Errorf("a gigabyte of rows, and one of 200 MB (%v):\n%s", err, tail(shown, 5))
-	}
 	if grown := m.memory(t) - before; grown > 64 {
-		t.Errorf("gigabytes took %d MiB", grown)
+		t.Errorf("a gigabyte took %d MiB", grown)
 	}
 	m.over(t)
 }
