@@ -94,7 +94,12 @@ func TestWebhookIsTriedUntilItIsTaken(t *testing.T) {
 	f.Notify(t.Context(), notice("bob@example.com", "carol@example.com"))
 	var all []received
 	for range 3 {
-		all = append(all, <-got)
+		select {
+		case r := <-got:
+			all = append(all, r)
+		case <-time.After(10 * time.Second):
+			t.Fatalf("tried %d times", len(all))
+		}
 	}
 	for _, r := range all {
 		if !verify(r.header, r.body, keyText, time.Now()) {

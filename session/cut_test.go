@@ -104,8 +104,7 @@ func TestPolicyReloadKeepsWhoIsStillAllowed(t *testing.T) {
 	default:
 	}
 	reload(t, f, strings.Replace(gatetest.Rules, "count = 1", "count = 2", 1))
-	err := <-r.ended
-	wantSays(t, err, "now asks for more approvals than this has")
+	wantSays(t, r.cut(t), "now asks for more approvals than this has")
 }
 
 // With the clock faked the end is exact, and the warnings come when they should.
@@ -338,11 +337,12 @@ func TestRecorderFailureEndsTheSession(t *testing.T) {
 	s := granted(t, f, f.SignIn(t, gatetest.Alice))
 	r := run(s)
 	up := <-r.up
+	t.Cleanup(func() { disk.Full(false) })
 	disk.Full(true)
 	if err := up.Recorder().Write(audit.Query{N: 1, SQL: "select 1"}); err == nil {
 		t.Fatal("a statement was recorded on a full disk")
 	}
-	if err := <-r.ended; !errors.Is(err, session.ErrRecorder) {
+	if err := r.cut(t); !errors.Is(err, session.ErrRecorder) {
 		t.Fatalf("ended with %v", err)
 	}
 	disk.Full(false)

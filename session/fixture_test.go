@@ -175,6 +175,18 @@ func run(s *session.Session) running {
 	return r
 }
 
+// cut waits for what ends a session that was told to end.
+func (r running) cut(t testing.TB) error {
+	t.Helper()
+	select {
+	case err := <-r.ended:
+		return err
+	case <-time.After(20 * time.Second):
+		t.Fatal("the session goes on")
+		return nil
+	}
+}
+
 // granted brings somebody to a live session of the role reader, approved by Bob.
 func granted(t testing.TB, f *gatetest.Fixture, by identity.SignIn) *session.Session {
 	t.Helper()

@@ -362,7 +362,10 @@ func TestCapsBeforeIdentity(t *testing.T) {
 	for range 3 {
 		connect(t, f, ask("reader")).link()
 	}
-	connect(t, f, ask("reader")).refused("too many connections wait")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err := f.Open(ctx, ask("reader"), func(string) error { return nil })
+	wantSays(t, err, "too many connections wait")
 	other := ask("reader")
 	other.Client.Address = session.Ask{}.Client.Address
 	connect(t, f, other).link() // another source is not shut out

@@ -134,7 +134,8 @@ func TestReloadSettlesWhatWaits(t *testing.T) {
 	// And what is no longer allowed is over.
 	reload(t, f, gatetest.Rules)
 	eve := connect(t, f, ask("writer"))
-	eve.confirm(f.SignIn(t, gatetest.Eve), "INC-43")
+	by := f.SignIn(t, gatetest.Eve)
+	v = eve.confirm(by, "INC-43")
 	reload(t, f, strings.Replace(gatetest.Rules, `rule "orders-write" {
   target  = { name = "orders" }
   role    = ["writer"]
@@ -142,6 +143,9 @@ func TestReloadSettlesWhatWaits(t *testing.T) {
   target  = { name = "orders" }
   role    = ["writer"]
   who     = { groups = ["oncall"] }`, 1))
+	if r, err := f.Request(t.Context(), by, v.Request); err != nil || r.State != session.RequestDenied {
+		t.Fatalf("a request that nobody may answer is %s, %v", r.State, err)
+	}
 	eve.refused("the policy changed: no rule lets you use orders as writer")
 	f.Verify(t)
 }

@@ -35,7 +35,10 @@ var module = map[string]string{
 	"door/door.go": "package door\n\nfunc Open(key string) bool {\n\tif key != \"right\" {\n\t\treturn false\n\t}\n\treturn true\n}\n",
 	"door/a_test.go": `package door
 
-import "testing"
+import (
+	"os"
+	"testing"
+)
 
 func TestWrongKey(t *testing.T) {
 	if Open("wrong") {
@@ -52,6 +55,27 @@ func TestRightKey(t *testing.T) {
 func TestBroken(t *testing.T) { t.Error("always") }
 
 func TestSkipped(t *testing.T) { t.` + `Skip("never") }
+
+// later says whether a file was made by an earlier run.
+func later(name string) bool {
+	_, err := os.Stat(name)
+	if err != nil {
+		os.WriteFile(name, nil, 0o600)
+	}
+	return err == nil
+}
+
+func TestNowAndThen(t *testing.T) {
+	if Open("wrong") && later("once") {
+		t.Error("opens")
+	}
+}
+
+func TestAlone(t *testing.T) {
+	if Open("wrong") || !later("alone") {
+		t.Error("opens")
+	}
+}
 
 func TestWaits(t *testing.T) {
 	if Open("wrong") {
@@ -76,7 +100,9 @@ func TestTrial(t *testing.T) {
 	cases := []struct{ name, text, off, test, how, want string }{
 		{"noticed", on, "false", "TestWrongKey", "fails", ""},
 		{"hangs", on, "false", "TestWaits", "hangs", ""},
-		{"nobody notices", on, "false", "TestRightKey", "", "nobody notices: TestRightKey passes with it off"},
+		{"nobody notices", on, "false", "TestRightKey", "", "nobody notices: TestRightKey passes twice with it off"},
+		{"noticed the second time", on, "false", "TestNowAndThen", "fails at times", ""},
+		{"red among the others", on, "false", "TestAlone", "fails", ""},
 		{"does not compile", on, "key =! nil", "TestWrongKey", "", "did not run"},
 		{"no such test", on, "false", "TestNone", "", "did not run"},
 		{"skipped", on, "false", "TestSkipped", "", "did not run"},

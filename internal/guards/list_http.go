@@ -280,7 +280,7 @@ var http = []Guard{
 	{
 		"protocols/http.answer-head", "protocols/http/upstream.go",
 		"MaxResponseHeaderBytes: maxAnswerHead,",
-		"MaxResponseHeaderBytes: 100 * maxAnswerHead,",
+		"MaxResponseHeaderBytes: 3 * maxAnswerHead,",
 		"./protocols/http", "TestPagesWhileATargetIsHostile", "a target that makes the gate's memory grow",
 	},
 	{

@@ -198,13 +198,13 @@ var httpLate = []Guard{
 		"protocols/http.cut-upload", "protocols/http/relay.go",
 		"\t\tbody.stop()\n",
 		"",
-		"./protocols/http", "TestCut", "live connections outlive the grant: an upload that stands still",
+		"./protocols/http", "TestCut/revoke", "live connections outlive the grant: an upload that stands still",
 	},
 	{
 		"protocols/http.cut-linger", "protocols/http/client.go",
 		"\t\tif lingers {\n",
 		"\t\tif false && lingers {\n",
-		"./protocols/http", "TestCut", "a cut says why: an upload",
+		"./protocols/http", "TestCut/revoke", "a cut says why: an upload",
 	},
 	{
 		"protocols/http.frames", "protocols/http/refuse.go",

@@ -53,7 +53,7 @@ func Page(before []byte, all []Guard, outcomes []Outcome, took time.Duration) []
 A guard is a line that refuses. Each was turned off, alone, and the named test had to fail.
 This page is written by runs: %[1]sgo run ./internal/guards/run --write docs/guards.md --all%[1]s, or with names for their rows.
 
-%[2]d of %[3]d guards are noticed. Where the last column says "hangs", only the time limit ended the test.
+%[2]d of %[3]d guards are noticed. Where the last column says "hangs", only the time limit ended the test; where it says "fails at times", its first trial was passed.
 %[5]s%[4]s`, "`", noticed, len(all), b.Bytes(), run)
 }
 

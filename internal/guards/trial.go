@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,7 +23,7 @@ type Outcome struct {
 	// Err is nil where the test noticed. Otherwise it says what is wrong: a hole, or a
 	// trial that proves nothing.
 	Err  error
-	How  string // "fails", or "hangs" where only the time limit ended the test
+	How  string // "fails", "hangs" where only the time limit ended the test, or "fails at times"
 	Took time.Duration
 }
 
@@ -69,15 +70,20 @@ func (t *Trial) try(ctx context.Context, g Guard) (string, error) {
 	switch {
 	case err != nil:
 		return "", err
-	case !r.failed:
-		return "", fmt.Errorf("nobody notices: %s passes with it off", g.Test)
 	case r.hung:
 		return "hangs", nil
+	case r.failed:
+		return "fails", nil
 	}
-	return "fails", nil
+	// What two goroutines race for may be lost once, on a busy machine. The page says so.
+	if r, err = t.off(ctx, g); err == nil && r.failed {
+		return "fails at times", nil
+	}
+	return "", errors.Join(err, fmt.Errorf("nobody notices: %s passes twice with it off", g.Test))
 }
 
-// passes says whether the named test runs and passes as the tree is.
+// passes says whether the named test runs and passes as the tree is: among its package's
+// others or, where it did not, once more by itself.
 func (t *Trial) passes(ctx context.Context, g Guard) error {
 	t.mu.Lock()
 	if t.baseline == nil {
@@ -99,13 +105,20 @@ func (t *Trial) passes(ctx context.Context, g Guard) error {
 		b.tests, b.said = t.test(ctx, g.Package, "^("+strings.Join(names, "|")+")$", "", len(names))
 	})
 	r, ran := b.tests[g.Test]
+	said := b.said
+	if r.failed {
+		var again map[string]result
+		if again, said = t.test(ctx, g.Package, pattern(g.Test), "", 1); ctx.Err() == nil {
+			r, ran = again[g.Test]
+		}
+	}
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case !ran:
-		return fmt.Errorf("%s did not run: it does not compile, or there is no such test:\n%s", g.Test, b.said)
+		return fmt.Errorf("%s did not run: it does not compile, or there is no such test:\n%s", g.Test, said)
 	case r.failed:
-		return fmt.Errorf("%s fails with every guard on:\n%s", g.Test, b.said)
+		return fmt.Errorf("%s fails with every guard on:\n%s", g.Test, said)
 	}
 	return nil
 }

@@ -116,8 +116,13 @@ func sends(still bool) func(*testing.T, *world, *http.Client, identity.SignIn) f
 			}()
 		}
 		return func(words string, stopping bool) error {
-			if err := <-done; err != nil {
-				return err
+			select {
+			case err := <-done:
+				if err != nil {
+					return err
+				}
+			case <-time.After(10 * time.Second):
+				return errors.New("no answer comes")
 			}
 			want := http.StatusForbidden
 			if stopping {

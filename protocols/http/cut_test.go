@@ -243,7 +243,12 @@ func TestCutBeforeTheAnswer(t *testing.T) {
 		t.Fatal("the target is not asked")
 	}
 	w.end(t, gatetest.Alice)
-	(<-answer).refused(t, http.StatusForbidden, "Your access was revoked by sam@example.com")
+	select {
+	case s := <-answer:
+		s.refused(t, http.StatusForbidden, "Your access was revoked by sam@example.com")
+	case <-time.After(20 * time.Second):
+		t.Fatal("no answer comes")
+	}
 	select {
 	case <-ended:
 	case <-time.After(20 * time.Second):

@@ -317,7 +317,8 @@ func TestPagesWhileATargetIsHostile(t *testing.T) {
 	pages := w.client(t, false)
 	for path, status := range map[string]int{"/garbage": 502, "/head": 502, "/large": 502, "/line": 502, "/hints": 502, "/trailer": 200, "/chunk": 200, "/away": 502} {
 		c := w.client(t, false, cert)
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.app+path, http.NoBody)
+		within, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		r, err := http.NewRequestWithContext(within, http.MethodGet, w.app+path, http.NoBody)
 		must(t, err)
 		res, err := c.Do(r)
 		if err == nil {
@@ -328,6 +329,7 @@ func TestPagesWhileATargetIsHostile(t *testing.T) {
 		} else if status != 200 { // of those the answer breaks off, maybe within its head
 			t.Errorf("%s: %v", path, err)
 		}
+		stop()
 		begun := time.Now()
 		ask(t, pages, http.MethodGet, w.gate+"/").refused(t, http.StatusOK, "pages")
 		ask(t, w.client(t, false, cert), http.MethodGet, w.other+"/").refused(t, http.StatusBadGateway, "cannot be reached now")

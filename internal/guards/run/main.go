@@ -151,10 +151,10 @@ func run(ctx context.Context, args []string) error {
 	fmt.Println("canary: survives")
 	began := time.Now()
 	outcomes := try(ctx, trial, some, o)
-	bad := 0
+	var bad []guards.Outcome
 	for _, out := range outcomes {
 		if out.Err != nil {
-			bad++
+			bad = append(bad, out)
 		}
 	}
 	if o.write != "" {
@@ -169,9 +169,12 @@ func run(ctx context.Context, args []string) error {
 	if missed := some.must - len(outcomes); missed > 0 {
 		fmt.Printf("guards: there was no time for %d; make guards tries all\n", missed)
 	}
-	fmt.Printf("guards: %d of %d tried in %s, %d bad\n", len(outcomes), len(some.guards), time.Since(began).Round(time.Second), bad)
-	if bad > 0 {
-		return fmt.Errorf("%d guards are not noticed by their tests", bad)
+	fmt.Printf("guards: %d of %d tried in %s, %d bad\n", len(outcomes), len(some.guards), time.Since(began).Round(time.Second), len(bad))
+	if len(bad) > 0 {
+		for _, out := range bad {
+			say(out) // again, since of a long log only the end is read
+		}
+		return fmt.Errorf("%d guards are not noticed by their tests", len(bad))
 	}
 	return ctx.Err()
 }
