@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -196,10 +197,11 @@ func TestSSHAndWebOverFaultyNetworks(t *testing.T) {
 	w.cut(t, "your access to web-1 ended at", "your access to app ended at")
 	all.remove(t, slow...)
 
+	tick := fmt.Sprintf("tick-%d", os.Getpid()) // of this run's program at the target
 	shell, web := d.grantedFor(t, "web-1", "deploy", "15m"), d.grantedFor(t, "app", "user", "15m")
 	begin := func() {
 		t.Helper()
-		w.shell = far.sshByToken(t, shell, "echo before; while echo tick-4321; do sleep 0.1; done")
+		w.shell = far.sshByToken(t, shell, "echo before; while echo "+tick+"; do sleep 0.1; done")
 		w.shell.says(t, "before")
 		w.clock = w.alice.clock(t, web)
 	}
@@ -209,7 +211,7 @@ func TestSSHAndWebOverFaultyNetworks(t *testing.T) {
 			return !slices.ContainsFunc(list[session.Record](t, sam, "sessions", "?state=live"), func(s session.Record) bool { return s.Key.Target == target })
 		})
 	}
-	hungUp := func() bool { return exec.Command("pgrep", "-f", "^[a-z/]*sh -c .*while echo tick-4321").Run() != nil }
+	hungUp := func() bool { return exec.Command("pgrep", "-f", "^[a-z/]*sh -c .*while echo "+tick+";").Run() != nil }
 	begin()
 	all.add(t, faulttest.Broken)
 	over("web-1") // a session of HTTP outlives a connection

@@ -77,7 +77,7 @@ func eachLoss(t *testing.T, try func(t *testing.T, part string, revokes bool)) {
 	for _, c := range []struct {
 		name, part string
 		revokes    bool
-	}{{"log", "audit", true}, {"store", "gate.db", true}, {"store and nobody revokes", "gate.db", false}} {
+	}{{"log", "audit", true}, {"log and nobody revokes", "audit", false}, {"store", "gate.db", true}, {"store and nobody revokes", "gate.db", false}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			try(t, c.part, c.revokes)

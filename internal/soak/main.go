@@ -90,7 +90,13 @@ type soak struct {
 	samples []sample
 	counts  map[string]int
 	latest  time.Duration // of a cut behind its grant's end
-	errs    map[string]int
+	errs    map[string]met
+}
+
+// met is how often an error came, and when first, since the soak began.
+type met struct {
+	times int
+	first time.Duration
 }
 
 // say tells whoever waits for the end how far it is.
@@ -159,9 +165,15 @@ func (s *soak) failed(ctx context.Context, what string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.errs == nil {
-		s.errs = map[string]int{}
+		s.errs = map[string]met{}
 	}
-	s.errs[what+": "+identifier.ReplaceAllString(err.Error(), "/ID/")]++
+	said := what + ": " + identifier.ReplaceAllString(err.Error(), "/ID/")
+	m, again := s.errs[said]
+	if !again {
+		m.first = time.Since(s.begun)
+	}
+	m.times++
+	s.errs[said] = m
 }
 
 // late notes how long after its grant's end a session ended.

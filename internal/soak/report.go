@@ -57,7 +57,7 @@ func (s *soak) report(verified string) report {
 	if len(s.errs) > 0 {
 		b.WriteString("\nWhat workers met that they did not expect:\n\n")
 		for _, what := range slices.Sorted(maps.Keys(s.errs)) {
-			fmt.Fprintf(&b, "- %d times: %s\n", s.errs[what], what)
+			fmt.Fprintf(&b, "- %d times, first after %v: %s\n", s.errs[what].times, s.errs[what].first.Round(time.Second), what)
 		}
 		r.err = errors.Join(r.err, fmt.Errorf("workers met %d kinds of errors", len(s.errs)))
 	}

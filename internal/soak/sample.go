@@ -2,28 +2,24 @@ package main
 
 import (
 	"context"
-	"debug/elf"
-	"encoding/binary"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 )
 
 // A sample is what the gate takes at one moment.
 type sample struct {
 	at     time.Duration // since the soak began
-	values [6]float64    // as in measures
+	values [7]float64    // as in measures
 }
 
 // measures are what is watched, and how much more it may be at the end than in the first
 // tenth: so many times as much, and so much on top.
-var measures = [6]struct {
+var measures = [7]struct {
 	name, unit string
 	times, on  float64
 }{
@@ -33,6 +29,7 @@ var measures = [6]struct {
 	{"write-ahead log of the store", "MiB", 1.25, 8},
 	{"temporary files", "", 1, 4},
 	{"goroutines, the most there were at once", "", 1.25, 50},
+	{"memory in use (live heap)", "MiB", 1.25, 8},
 }
 
 // sample watches the process until ctx ends. The first seconds of a life are left out:
@@ -58,7 +55,7 @@ func (s *soak) sample(ctx context.Context, pid int) {
 	}
 }
 
-func (s *soak) measure(pid int) (v [6]float64, err error) {
+func (s *soak) measure(pid int) (v [7]float64, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return v, err
@@ -81,7 +78,7 @@ func (s *soak) measure(pid int) (v [6]float64, err error) {
 	if info, err := os.Stat(filepath.Join(s.dir, "gate.db-wal")); err == nil {
 		v[3] = float64(info.Size()) / (1 << 20)
 	}
-	if v[5], err = goroutines(pid); err != nil {
+	if v[5], v[6], err = inside(pid); err != nil {
 		return v, err
 	}
 	err = filepath.WalkDir(s.dir, func(_ string, d fs.DirEntry, err error) error {
@@ -94,52 +91,4 @@ func (s *soak) measure(pid int) (v [6]float64, err error) {
 		return nil // what goes away meanwhile is no temporary file any more
 	})
 	return v, err
-}
-
-// goroutines is how many a program of Go has had at once at the most: its runtime keeps each
-// for the next, in the list whose length is runtime.allglen (runtime/proc.go).
-func goroutines(pid int) (float64, error) {
-	at, err := allglen(fmt.Sprintf("/proc/%d/exe", pid))
-	if err != nil {
-		return 0, err
-	}
-	memory, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
-	if err != nil {
-		return 0, err
-	}
-	defer memory.Close() //nolint:errcheck // only read
-	n := make([]byte, 8)
-	if _, err := memory.ReadAt(n, at); err != nil {
-		return 0, fmt.Errorf("read runtime.allglen: %w", err)
-	}
-	return float64(binary.NativeEndian.Uint64(n)), nil
-}
-
-var places sync.Map // of runtime.allglen, by the program's inode: every life has the same
-
-func allglen(exe string) (int64, error) {
-	info, err := os.Stat(exe)
-	if err != nil {
-		return 0, err
-	}
-	inode := info.Sys().(*syscall.Stat_t).Ino //nolint:forcetypeassert // on Linux, where /proc is
-	if at, ok := places.Load(inode); ok {
-		return at.(int64), nil //nolint:forcetypeassert // stored below
-	}
-	program, err := elf.Open(exe)
-	if err != nil {
-		return 0, err
-	}
-	defer program.Close() //nolint:errcheck // only read
-	symbols, err := program.Symbols()
-	if err != nil {
-		return 0, err
-	}
-	for _, s := range symbols {
-		if s.Name == "runtime.allglen" {
-			places.Store(inode, int64(s.Value)) //nolint:gosec // an address of a program
-			return int64(s.Value), nil          //nolint:gosec // as above
-		}
-	}
-	return 0, fmt.Errorf("%s has no runtime.allglen: build it with its symbols", exe)
 }

@@ -21,19 +21,27 @@ func TestPageSaysWhatTheProgramDoes(t *testing.T) {
 
 const crowded = `package main
 
-import "fmt"
+import (
+	"fmt"
+	"runtime"
+)
+
+var kept = make([]byte, 100<<20)
 
 func main() {
 	for range 1000 {
 		go func() { select {} }()
 	}
+	kept[0] = 1
+	runtime.GC()
 	fmt.Println("ready")
 	_, _ = fmt.Scanln()
+	fmt.Println(kept[0])
 }
 `
 
-// The count is of the process that is looked at. (A test's own program has no symbols.)
-func TestGoroutinesOfAProcess(t *testing.T) {
+// What is read is of the process that is looked at. (A test's own program has no symbols.)
+func TestInsideOfAProcess(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(crowded), 0o600); err != nil {
 		t.Fatal(err)
@@ -57,8 +65,8 @@ func TestGoroutinesOfAProcess(t *testing.T) {
 	if _, err := out.Read(make([]byte, 6)); err != nil {
 		t.Error(err)
 	}
-	if n, err := goroutines(cmd.Process.Pid); err != nil || n < 1000 || n > 1100 {
-		t.Errorf("%v goroutines (%v), want a few more than 1000", n, err)
+	if n, heap, err := inside(cmd.Process.Pid); err != nil || n < 1000 || n > 1100 || heap < 100 || heap > 110 {
+		t.Errorf("%v goroutines and %v MiB in use (%v), want a few more than 1000, and than 100", n, heap, err)
 	}
 	_ = in.Close()
 	_ = cmd.Wait() // however it ends
