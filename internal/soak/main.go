@@ -2,7 +2,7 @@
 // make soak. PostgreSQL, SSH and HTTP sessions come and go under grants that are asked for,
 // approved and end; some are held and hang up; the gate is stopped and killed and started
 // again. At the end memory, file descriptors, threads, goroutines and the size of the store's
-// write-ahead log must be what they were in the first tenth. Then crowds stand before it,
+// write-ahead log must be what they were in the first tenth of the last life. Then crowds stand before it,
 // and it is killed at random points under the same load, and the record must verify.
 package main
 
@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -87,6 +88,7 @@ type soak struct {
 	dying   atomic.Bool // by kill -9, now
 
 	mu      sync.Mutex
+	last    time.Duration // when the last life began, since the soak did
 	samples []sample
 	counts  map[string]int
 	latest  time.Duration // of a cut behind its grant's end
@@ -105,16 +107,27 @@ func (s *soak) say(what string) {
 }
 
 // restarts is how often the gate ends and starts again: in turn by Ctrl-C and by kill -9.
-const restarts = 4
+// Each life before has a part of the time, and the last all the rest: what grows over hours
+// grows in one process.
+const (
+	restarts = 4
+	part     = 20
+)
 
 // lives runs the gate several times over the same folder.
 func (s *soak) lives(ctx context.Context) error {
 	for life := range restarts + 1 {
+		until := s.begun.Add(s.length)
+		if life < restarts {
+			until = s.begun.Add(s.length * time.Duration(life+1) / part)
+		}
+		s.mu.Lock()
+		s.last = time.Since(s.begun)
+		s.mu.Unlock()
 		d, err := demorun.Start(ctx, s.binary, s.dir)
 		if err != nil {
 			return err
 		}
-		until := s.begun.Add(s.length * time.Duration(life+1) / (restarts + 1))
 		work, cancel := context.WithDeadline(ctx, until)
 		err = s.work(work, d)
 		cancel()
@@ -176,10 +189,26 @@ func (s *soak) failed(ctx context.Context, what string, err error) {
 	s.errs[said] = m
 }
 
-// late notes how long after its grant's end a session ended.
-func (s *soak) late(by time.Duration) {
-	s.count("sessions cut at their grant's end")
+// cutWithin is how long after its end a grant's session may live, on a machine on which
+// everybody else is at work too.
+const cutWithin = 3 * time.Second
+
+// cut notes how a session ended that was to be cut at an instant with these words.
+func (s *soak) cut(ctx context.Context, at time.Time, words string, err error) {
+	late := time.Since(at)
+	const what = "a session that is to be cut"
+	switch {
+	case err == nil:
+		s.failed(ctx, what, errors.New("it was not"))
+		return
+	case !strings.Contains(err.Error(), words):
+		s.failed(ctx, what, fmt.Errorf("not by %q: %w", words, err))
+		return
+	case late < 0, late > cutWithin:
+		s.failed(ctx, what, fmt.Errorf("it is cut %v late", late))
+	}
+	s.count("sessions cut with words: " + words)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.latest = max(s.latest, by)
+	s.latest = max(s.latest, late)
 }

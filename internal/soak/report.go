@@ -48,11 +48,11 @@ func (s *soak) report(verified string) report {
 		}
 		r.plots[fmt.Sprintf("soak-%d.svg", i+1)] = s.plot(i)
 	}
-	b.WriteString("\nFirst and last tenth are medians. Meanwhile there were:\n\n| what | how many |\n|---|---|\n")
+	fmt.Fprintf(&b, "\nFirst and last tenth are medians, of the last life, which was %v long. Meanwhile there were:\n\n| what | how many |\n|---|---|\n", (s.length - s.last).Round(time.Second))
 	for _, what := range slices.Sorted(maps.Keys(s.counts)) {
 		fmt.Fprintf(&b, "| %s | %d |\n", what, s.counts[what])
 	}
-	fmt.Fprintf(&b, "\nThe latest cut came %v after its grant's end, measured at the client. The record: %s\n", s.latest.Round(time.Millisecond), verified)
+	fmt.Fprintf(&b, "\nThe latest cut came %v after its grant's end or revoke, measured at the client. The record: %s\n", s.latest.Round(time.Millisecond), verified)
 	s.afterwards(&b)
 	if len(s.errs) > 0 {
 		b.WriteString("\nWhat workers met that they did not expect:\n\n")
@@ -78,14 +78,16 @@ func (s *soak) afterwards(b *strings.Builder) {
 		s.kills.rounds, s.kills.acknowledged, s.kills.lost, s.kills.latest.Seconds())
 }
 
-// tenths are the medians of the first and the last tenth, and the most of all.
+// tenths are the medians of the first and the last tenth of the last life, and the most of
+// all.
 func (s *soak) tenths(i int) (first, last, most float64) {
 	var begin, end []float64
+	tenth := (s.length - s.last) / 10
 	for _, one := range s.samples {
 		switch v := one.values[i]; {
-		case one.at <= s.length/10+10*time.Second:
+		case one.at >= s.last && one.at <= s.last+tenth+10*time.Second:
 			begin = append(begin, v)
-		case one.at >= s.length*9/10:
+		case one.at >= s.length-tenth:
 			end = append(end, v)
 		}
 		most = max(most, one.values[i])

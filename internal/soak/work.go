@@ -9,7 +9,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -53,7 +56,7 @@ func (s *soak) work(ctx context.Context, d *demorun.Demo) error {
 				switch err := do(ctx); {
 				case err == nil:
 					s.count(what)
-				case c.ending():
+				case isCut(err) && c.ending():
 					s.count("sessions that ran into their grant's end")
 				default:
 					s.failed(ctx, what, err)
@@ -91,13 +94,25 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// ending reports whether one of the grants ends now, or ended just now.
+// cuts are how a client without an eye for words meets its grant's end: what its library
+// makes of the end, and of a token whose grant has ended.
+var cuts = []string{
+	"ended at", "grant has ended", // in words
+	"exited with status 255", "unable to authenticate", "EOF", "closed", // ssh
+	"401 Unauthorized", "403 Forbidden", "close 1008", // HTTP and websocket
+}
+
+func isCut(err error) bool {
+	return slices.ContainsFunc(cuts, func(part string) bool { return strings.Contains(err.Error(), part) })
+}
+
+// ending reports whether one of the grants ended just now.
 func (c *crew) ending() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := func(end time.Time) bool {
 		since := time.Since(end)
-		return since > -time.Second && since < 5*time.Second
+		return since >= 0 && since < 5*time.Second
 	}
 	for _, g := range c.grants {
 		if now(g.Ends) {
@@ -301,37 +316,60 @@ func (c *crew) hangUp(ctx context.Context) error {
 	return err
 }
 
-// untilTheEnd lets ten sessions run into the end of their grant.
+// untilTheEnd lets ten sessions run into the end of their grant, and ten into its revoke.
 func (c *crew) untilTheEnd(ctx context.Context) error {
-	g, err := c.grant(ctx, "orders", "writer", "20s", "bob@example.com", "carol@example.com")
-	if err != nil {
-		return err
-	}
-	if time.Until(g.Ends) < 5*time.Second { // of before a restart
-		pause(ctx, time.Until(g.Ends.Add(time.Second)))
-		return nil
-	}
-	var wg sync.WaitGroup
-	for range 10 {
-		wg.Go(func() {
-			conn, err := c.connect(ctx, "writer+token", g.token)
-			if err != nil {
-				c.s.failed(ctx, "a session until its grant's end", err)
-				return
-			}
-			defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it is cut
-			_, err = conn.Exec(ctx, "SELECT pg_sleep(600)").ReadAll()
-			if ctx.Err() == nil {
-				if err == nil {
-					err = errors.New("it was not cut")
-					c.s.failed(ctx, "a session until its grant's end", err)
+	for _, end := range []struct {
+		lasts, words string
+		by           func(*granted) error // nil: it ends by itself
+	}{
+		{"20s", "your access to orders ended at", nil},
+		{"2m", "your access was revoked by carol@example.com: soak", c.revokes(ctx)},
+	} {
+		g, err := c.grant(ctx, "orders", "writer", end.lasts, "bob@example.com", "carol@example.com")
+		if err != nil {
+			return err
+		}
+		var at atomic.Pointer[time.Time]                           // of the cut
+		if at.Store(&g.Ends); time.Until(g.Ends) < 5*time.Second { // of before a restart
+			pause(ctx, time.Until(g.Ends.Add(time.Second)))
+			return nil
+		}
+		var begun, over sync.WaitGroup
+		for range 10 {
+			begun.Add(1)
+			over.Go(func() {
+				conn, err := c.connect(ctx, "writer+token", g.token)
+				begun.Done()
+				if err != nil {
+					c.s.failed(ctx, "a session that is to be cut", err)
+					return
 				}
-				c.s.late(time.Since(g.Ends))
+				defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it is cut
+				_, err = conn.Exec(ctx, "SELECT pg_sleep(600)").ReadAll()
+				c.s.cut(ctx, *at.Load(), end.words, err)
+			})
+		}
+		if begun.Wait(); end.by != nil {
+			now := time.Now()
+			at.Store(&now)
+			if err := end.by(g); err != nil {
+				c.s.failed(ctx, "revoke", err)
 			}
-		})
+		}
+		over.Wait()
 	}
-	wg.Wait()
 	return nil
+}
+
+// revokes is how an approver takes a grant back.
+func (c *crew) revokes(ctx context.Context) func(*granted) error {
+	return func(g *granted) error {
+		carol, err := c.Person("carol@example.com")
+		if err != nil {
+			return err
+		}
+		return carol.Post(ctx, "/api/v1/grants/"+g.ID+"/revoke", map[string]string{"why": "soak"}, nil)
+	}
 }
 
 // refused asks twice: one is denied, one withdrawn.
